@@ -1,0 +1,71 @@
+/* The command line of an emitted executable, over a table the generated code provides: `./model NAME=VALUE ...`.
+   `gradc run` fills the same table from the JIT and uses the same pieces, so both behave alike. */
+#ifndef GRADC_PROGRAM_H
+#define GRADC_PROGRAM_H
+#include "tensor.h"
+
+/* A dim is a size, or -(1 + index of a symbol). Names are safe as file names. */
+typedef struct GradcPort { const char *name; int dtype; int rank; const int64_t *dims; } GradcPort;
+
+/* What `run` may return; other values are the model's own, described by status_text. */
+enum { GRADC_RUN_OK = 0, GRADC_RUN_SHAPE = 1, GRADC_RUN_ARENA = 2, GRADC_RUN_INDEX = 3 };
+
+typedef struct GradcProgram {
+    const char *name, *version;
+    int nsyms;
+    const char *const *sym_names;
+    const int64_t *sym_lo, *sym_hi; /* sym_hi INT64_MAX: no bound */
+    int nin, nout;
+    const GradcPort *in, *out;
+    /* syms: one value a symbol. Those of the inputs are set by the caller; those that only the data decides are -1
+       until run sets them. arena_bytes may be too small only when there are such symbols without a bound. */
+    size_t (*arena_bytes)(const int64_t *syms);
+    /* Pointers in port order. An output that is NULL on entry is put into the arena, and run sets the pointer. */
+    int (*run)(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t arena_bytes);
+    const char *(*status_text)(int status);
+} GradcProgram;
+
+/* All an executable's main has to call. Returns the exit status. */
+int gradc_program_main(const GradcProgram *p, int argc, char **argv);
+
+/* ---- its pieces ---- */
+
+/* The command line as written, not yet held against a program. Strings point into argv. */
+typedef struct GradcArgs {
+    const char **values; int nvalues; /* NAME=VALUE or VALUE */
+    const char **dims; int ndims;     /* SYMBOL=SIZE */
+    const char *out;                  /* directory, or NULL: print */
+    int threads, repeat;              /* 0: not given */
+    bool time, help, version;
+    GradcRead *read;                  /* of @FILE; NULL: .npy only. The caller may set it after parsing */
+} GradcArgs;
+
+int gradc_args_parse(GradcArgs *a, int argc, char **argv, GradcError *e); /* argv without the program's name */
+void gradc_args_free(GradcArgs *a);
+
+/* One call of a program: inputs go in, symbols are bound on the way, run as often as wanted, outputs are in out. */
+typedef struct GradcCall {
+    const GradcProgram *program;
+    GradcTensor *in, *out; /* an output is owned by the call or lies in its arena: valid until run again or closed */
+    int64_t *syms;         /* -1: not bound */
+    int *binder;           /* who bound each symbol: an input's index, or one of the negative marks of program.c */
+    const void **ins;
+    void **outs;
+    void *arena;
+    size_t arena_bytes;
+} GradcCall;
+
+int gradc_call_open(GradcCall *c, const GradcProgram *p, GradcError *e);
+void gradc_call_close(GradcCall *c);
+int gradc_call_dim(GradcCall *c, const char *symbol, int64_t size, GradcError *e);
+/* Holds the tensor against port i, binds its symbols and takes it over (*t is emptied). */
+int gradc_call_set(GradcCall *c, int i, GradcTensor *t, GradcError *e);
+/* All dims and inputs of a command line. Values with a shape of their own go first, so that `rand` follows them. */
+int gradc_call_args(GradcCall *c, const GradcArgs *a, GradcError *e);
+int gradc_call_run(GradcCall *c, GradcError *e);
+
+/* Everything between the command line and the exit: bind, run (repeatedly), print to f or write to a->out. */
+int gradc_program_run(const GradcProgram *p, const GradcArgs *a, FILE *f, GradcError *e);
+void gradc_program_help(const GradcProgram *p, FILE *f);
+void gradc_set_threads(int n); /* of OpenMP, where it is linked; else nothing */
+#endif

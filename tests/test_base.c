@@ -8,14 +8,14 @@
 #include "expr.h"
 #include "tensor.h"
 
-static void fail(Ctx *c, void *arg) { (void)arg; gd_fail(c, 204, "a remedy", "attribute %d", 7); }
+static void refuse(Ctx *c, void *arg) { (void)arg; gd_fail(c, 204, "a remedy", "attribute %d", 7); }
 static void exhaust(Ctx *c, void *arg) { (void)arg; for (;;) gd_alloc(c, 1000); }
 static void overflow(Ctx *c, void *arg) { (void)arg; gd_mul(c, INT64_MAX, 2); }
 
 static void doors(void **state) {
     (void)state;
     Ctx *c = gd_open(NULL);
-    assert_int_equal(gd_enter(c, fail, NULL), EXIT_INVALID);
+    assert_int_equal(gd_enter(c, refuse, NULL), EXIT_INVALID);
     assert_string_equal(gd_diag(c, 0)->message, "attribute 7");
     assert_string_equal(gd_diag(c, 0)->help, "a remedy");
     assert_int_equal(gd_enter(c, overflow, NULL), EXIT_LIMIT);

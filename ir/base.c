@@ -1,3 +1,4 @@
+/* Memory, text, diagnostics, files: see base.h. */
 #define _GNU_SOURCE
 #include "base.h"
 #include <errno.h>
@@ -21,6 +22,7 @@ struct Ctx {
     jmp_buf *door;
     VEC(Diag) diags;
     const char *where, *stage;
+    void *slots[SLOTS];
     Diag emergency; /* for running out of memory while saying so */
 };
 
@@ -125,6 +127,7 @@ const char *gd_where(const Ctx *c) { return c->where; }
 void gd_set_stage(Ctx *c, const char *stage) { c->stage = stage; }
 const Budget *gd_budget(const Ctx *c) { return &c->budget; }
 size_t gd_bytes_used(const Ctx *c) { return c->bytes; }
+void **gd_slot(Ctx *c, int slot) { return &c->slots[slot]; }
 
 void gd_check_time(Ctx *c) {
     if (c->deadline > 0 && now() > c->deadline)

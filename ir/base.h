@@ -66,6 +66,9 @@ void gd_check_time(Ctx *c);                   /* leaves when max_seconds is over
 const Budget *gd_budget(const Ctx *c);
 void gd_defer(Ctx *c, void (*fn)(void *), void *arg);
 size_t gd_bytes_used(const Ctx *c);
+/* State that a file of ir/ keeps for the whole compilation (its tables); zero at first. */
+enum { SLOT_EXPR, SLOT_MATH, SLOT_GRAPH, SLOTS };
+void **gd_slot(Ctx *c, int slot);
 
 /* Memory: zeroed, aligned to 16 (gd_alloc_aligned: to 64, for tensors). */
 void *gd_alloc(Ctx *c, size_t bytes);

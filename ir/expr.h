@@ -56,7 +56,7 @@ struct Var {
     int id;            /* unique in its Ctx, in order of making */
     const char *name;  /* a checked identifier (letters, digits, _); printed as name, name_1, ... */
     int64_t lo, hi;
-    Expr *def;         /* V_LET: its value, for reading only. V_SYM with a bound: the size it never exceeds, or NULL */
+    Expr *def;         /* V_LET: its value, for reading only. V_LOOP: trip count. V_SYM: a size it never exceeds, or NULL */
     bool data;         /* V_SYM: only the data decides it (NonZero ...); else the caller's inputs do */
 };
 
@@ -107,6 +107,7 @@ static inline bool is_const(const Expr *e) { return e->kind == E_CONST; }
 bool is_int(const Expr *e, int64_t *v);                /* a constant i64? */
 static inline bool is_value(const Expr *e, int64_t v) { int64_t x; return is_int(e, &x) && x == v; }
 void expr_range(Ctx *c, const Expr *e, int64_t *lo, int64_t *hi); /* of an i64; INT64_MIN/MAX: not known */
+bool expr_less(Ctx *c, Expr *a, Expr *b);               /* provably a < b, by ranges and trip counts */
 bool expr_uses(const Expr *e, const Var *v);
 /* e = base + stride * v with base free of v? (both i64) */
 bool expr_affine(Ctx *c, Expr *e, Var *v, Expr **base, Expr **stride);

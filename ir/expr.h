@@ -68,7 +68,7 @@ struct Expr {
     union {
         uint64_t bits; /* E_CONST: the element's bits, every lane alike; integers sign- or zero-extended to 64 */
         Var *var;
-        Buf *buf;      /* E_LOAD: args are the index, one a dim; then, when masked, a scalar bool */
+        Buf *buf;      /* E_LOAD: args are the index, one a dim; then, when masked, the mask */
         int call;      /* E_CALL: row of math.def */
     };
     Expr *arg[];
@@ -84,7 +84,9 @@ Expr *expr_var(Ctx *c, Var *v);
 Expr *expr_op(Ctx *c, ExprKind op, Type t, int n, Expr *const *args); /* t matters for OWN results only */
 Expr *expr_call(Ctx *c, int row, int n, Expr *const *args);
 Expr *expr_lane(Ctx *c, Type t);
-Expr *expr_load(Ctx *c, Buf *b, int lanes, Expr *const *index, Expr *mask); /* false mask: 0, and no access */
+/* mask: NULL, a scalar bool, or (vectors) an i64: only so many leading lanes are read. What is not read is 0, and not
+   accessed. */
+Expr *expr_load(Ctx *c, Buf *b, int lanes, Expr *const *index, Expr *mask);
 static inline Expr *expr1(Ctx *c, ExprKind op, Expr *a) { return expr_op(c, op, a->type, 1, &a); }
 static inline Expr *expr2(Ctx *c, ExprKind op, Expr *a, Expr *b) {
     return expr_op(c, op, a->type, 2, (Expr *[]){a, b});

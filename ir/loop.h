@@ -13,6 +13,12 @@
    Register tiles are buffers too (space REG): an accumulator is a REG buffer with no dims, a tile one with dims;
    once their indices are constant both back ends keep them in registers. So there is one kind of store.
 
+   A vector load or store touches as many consecutive elements of the storage as it has lanes, starting at the element its
+   index names, whatever the strides of the dims are.
+
+   A LET whose variable is a symbol (V_SYM, data) is where a size that only the data decides becomes known; it stands at
+   the top level of the body or in a loop or branch of it, never inside a nest.
+
    An expression inside a statement is a tree except for i64 arithmetic and constants: a shared value is bound by
    LET (the verifier checks), so a back end prints what it sees and never computes a value twice. */
 #ifndef GD_LOOP_H
@@ -21,7 +27,8 @@
 
 typedef enum Space {
     SP_IN,     /* the caller's, read only */
-    SP_OUT,    /* the caller's, or in the arena when the caller passes no place */
+    SP_OUT,    /* the caller's; one whose size only the data decides has an ALLOC, which takes the arena's tail when the
+                  caller passes no place */
     SP_CONST,  /* known when compiling: data is set */
     SP_ARENA,  /* temporary, placed by `plan`: offset is set */
     SP_HEAP,   /* temporary whose size only the data decides: ALLOC and FREE, inside the arena's tail */
@@ -66,9 +73,8 @@ struct Stmt {
     bool free;            /* FOR: iterations are independent */
     Var *var;             /* FOR, LET */
     Expr *e;              /* FOR: trip count; WHILE, IF, CHECK: condition; LET, STORE: the value */
-    Expr *mask;           /* STORE: scalar bool, or NULL */
-    Expr *count;          /* STORE of a vector: only the first count lanes, or NULL */
-    Buf *buf;             /* STORE, DECL, ALLOC, FREE; MOVE: takes over the storage and sizes of from */
+    Expr *mask;           /* STORE: NULL, a scalar bool, or (vectors) an i64: only so many leading lanes are written */
+    Buf *buf;             /* STORE, DECL, ALLOC, FREE; MOVE: takes over the storage of from, a HEAP buffer that then has none */
     Buf *from;
     int nindex;
     Expr **index;         /* STORE */
@@ -87,9 +93,9 @@ typedef struct Program {
     VEC(Buf *) consts;
     VEC(Buf *) bufs;      /* ARENA and HEAP */
     Block body;
-    Expr *arena;          /* after plan: bytes, an expression in symbols */
+    Expr *arena;          /* after plan: bytes, an expression in the inputs' symbols */
     bool grows;           /* HEAP buffers: the arena may turn out too small */
-    int lanes;            /* vector width in f32 lanes chosen for the target; 0: not vectorised */
+    int lanes;            /* f32 lanes of the target's vector registers (16, 8, 4); 0: not vectorised */
 } Program;
 
 Program *program_new(Ctx *c, const char *name);

@@ -4,7 +4,8 @@
 #define GRADC_PROGRAM_H
 #include "tensor.h"
 
-/* A dim is a size, or -(1 + index of a symbol). Names are safe as file names. */
+/* A dim is a size, or -(1 + index of a symbol), or (outputs only) GRADC_DIM_COMPUTED. Names are safe as file names. */
+#define GRADC_DIM_COMPUTED INT64_MIN
 typedef struct GradcPort { const char *name; int dtype; int rank; const int64_t *dims; } GradcPort;
 
 /* What `run` may return; other values are the model's own, described by status_text. */
@@ -17,6 +18,8 @@ typedef struct GradcProgram {
     const int64_t *sym_lo, *sym_hi; /* sym_hi INT64_MAX: no bound */
     int nin, nout;
     const GradcPort *in, *out;
+    /* Writes the dims of all outputs, one after the other, for the given symbols. */
+    void (*out_dims)(const int64_t *syms, int64_t *dims);
     /* syms: one value a symbol. Those of the inputs are set by the caller; those that only the data decides are -1
        until run sets them. arena_bytes may be too small only when there are such symbols without a bound. */
     size_t (*arena_bytes)(const int64_t *syms);

@@ -1,0 +1,66 @@
+/* What a code generator is asked for, and what it answers. A generator sees the loop IR only; both print what `plan`
+   left and decide nothing: the order of statements, the vectors, the threads and the arena are all in the program.
+
+   Every generated unit has, with P the prefix (Program.name unless another is given):
+     int P_run_raw(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t arena_bytes);
+     const GradcProgram P_program;      the table of runtime/program.h, where `table` asks for it
+     int main(int, char **);            calls gradc_program_main(&P_program, ...), where `main` asks for it
+   The C sources add the typed face of docs/api.md: P_inputs, P_outputs, P_arena_bytes, P_run. */
+#ifndef GD_CODEGEN_H
+#define GD_CODEGEN_H
+#include "loop.h"
+#include "program.h"
+
+/* The machine that code is made for. One table in codegen/target.c knows the names that --target takes. */
+typedef struct Target {
+    const char *name;      /* as given */
+    const char *triple;    /* LLVM */
+    const char *cpu;       /* LLVM's and the C compiler's -march name */
+    const char *features;  /* LLVM, may be empty */
+    int lanes;             /* f32 lanes of a vector register: 16, 8, 4; 1: no vectors */
+    int registers;         /* vector registers */
+    bool fma;              /* fused multiply-add in hardware */
+    int64_t l1, l2;        /* data cache bytes of one core */
+    bool native;           /* this very machine: may be run here */
+} Target;
+/* NULL when there is no such target; "native" reads the CPU's features and caches. */
+const Target *target_named(Ctx *c, const char *name);
+
+typedef enum Weights { WEIGHTS_EMBED, WEIGHTS_OBJECT, WEIGHTS_FILE, WEIGHTS_EXTERN } Weights;
+typedef struct EmitOptions {
+    const Target *target;
+    const char *prefix;    /* checked C identifier */
+    Weights weights;
+    bool openmp;           /* parallel loops run on OpenMP's threads (pragma or libgomp's entry points) */
+    bool table, main;
+    bool profile;          /* count calls and nanoseconds of every nest: P_profile(int nest, uint64_t *calls, uint64_t *ns) */
+    int opt;               /* 0 to 3 */
+} EmitOptions;
+
+typedef struct CSources { Text *source, *header; const void *blob; size_t blob_bytes; } CSources;
+/* codegen/c.c: the sources as text; with WEIGHTS_OBJECT and WEIGHTS_FILE the constants as one blob, 64-aligned offsets. */
+void c_emit(Program *p, const EmitOptions *o, CSources *out);
+
+/* A program loaded into this process; closed when the Ctx closes. */
+typedef struct Loaded {
+    const GradcProgram *program;
+    int (*profile)(int nest, uint64_t *calls, uint64_t *ns); /* NULL unless asked for; returns 0, or -1 past the last */
+} Loaded;
+
+typedef enum Emit { EMIT_EXE, EMIT_C, EMIT_SO, EMIT_OBJ, EMIT_ASM, EMIT_LL, EMIT_BC } Emit;
+
+/* A back end, found by name: "c", "llvm", "interp". */
+typedef struct Backend {
+    const char *name;
+    /* Writes files of one kind; path is the output file (EMIT_C: directory). Leaves with an error when it cannot. */
+    void (*write)(Program *p, const EmitOptions *o, Emit kind, const char *path);
+    void (*load)(Program *p, const EmitOptions *o, Loaded *out);
+} Backend;
+const Backend *backend_named(Ctx *c, const char *name); /* leaves with E405 when this build lacks it */
+
+/* codegen/tool.c: run a program by argument vector (no shell), wait, capture stderr. Returns its exit status. */
+int tool_run(Ctx *c, const char *const *argv, Text *err);
+const char *tool_cc(Ctx *c);                         /* $CC, cc, gcc or clang, whichever there is first; or NULL */
+const char *tool_temp_dir(Ctx *c);                   /* removed when the Ctx closes */
+const char *tool_runtime(Ctx *c, const char *name);  /* a file installed with gradc (libgradc_runtime.a, headers) */
+#endif

@@ -4,9 +4,9 @@
    constant coefficient, the constant last. Two indices are equal exactly when their canonical sums are, so the passes
    compare pointers. The rules for fdiv, fmod and comparisons take multiples out of the sum and then ask the ranges of
    what is left. Every rule replaces an expression by one with fewer divisions or terms, so it ends. */
-#include "expr.h"
+#include "loop.h"
 
-enum { MAX_TERMS = 64, MAX_FACTORS = 8 };
+enum { MAX_TERMS = 64, MAX_FACTORS = 8, MAX_ARGS = 32 };
 
 typedef struct Table { Expr **slots; uint32_t n, cap; int vars; } Table;
 
@@ -67,6 +67,21 @@ Expr *expr_bool(Ctx *c, bool v) { return expr_const(c, scalar(BOOL), v); }
 Expr *expr_num(Ctx *c, DType t, double v) { return expr_const(c, scalar(t), gd_to_bits(t, v)); }
 Expr *expr_var(Ctx *c, Var *v) { return cons(c, E_VAR, v->type, (uintptr_t)v, 0, NULL); }
 Expr *expr_lane(Ctx *c, Type t) { return cons(c, E_LANE, t, 0, 0, NULL); }
+/* A mask that is decided leaves no mask, or no access. */
+Expr *expr_load(Ctx *c, Buf *b, int lanes, Expr *const *index, Expr *mask) {
+    Type t = vector(b->dt, b->lanes > 1 ? b->lanes : lanes);
+    if (mask && is_const(mask)) {
+        bool count = mask->type.dt != BOOL;
+        if (count ? (int64_t)mask->bits <= 0 : !mask->bits) return expr_const(c, t, 0);
+        if (!count || (int64_t)mask->bits >= t.lanes) mask = NULL;
+    }
+    Expr *args[MAX_ARGS];
+    int n = 0;
+    if (b->rank >= MAX_ARGS) gd_bug(c, "%s: rank %d", b->name, b->rank);
+    for (; n < b->rank; n++) args[n] = index[n];
+    if (mask) args[n++] = mask;
+    return cons(c, E_LOAD, t, (uintptr_t)b, n, args);
+}
 Expr *expr_call(Ctx *c, int row, int n, Expr *const *args) {
     return cons(c, E_CALL, args[0]->type, (uint64_t)row, n, args);
 }
@@ -394,12 +409,14 @@ bool expr_affine(Ctx *c, Expr *e, Var *v, Expr **base, Expr **stride) {
 typedef struct Rewrite { Ctx *c; Map *done; Expr *(*fn)(void *, Expr *); void *arg; } Rewrite;
 
 static Expr *rewrite(Rewrite *r, Expr *e) {
-    Expr *known = map_getp(r->done, e), *out = e, *args[255];
+    Expr *known = map_getp(r->done, e), *out = e, *args[MAX_ARGS];
     if (known) return known;
     bool changed = false;
     for (int i = 0; i < e->nargs; i++) changed |= (args[i] = rewrite(r, e->arg[i])) != e->arg[i];
     if (changed) {
-        if (e->kind == E_LOAD || e->kind == E_CALL) out = cons(r->c, (ExprKind)e->kind, e->type, e->bits, e->nargs, args);
+        if (e->kind == E_LOAD)
+            out = expr_load(r->c, e->buf, e->type.lanes, args, e->nargs > e->buf->rank ? args[e->buf->rank] : NULL);
+        else if (e->kind == E_CALL) out = expr_call(r->c, e->call, e->nargs, args);
         else out = expr_op(r->c, (ExprKind)e->kind, e->type, e->nargs, args);
     }
     out = r->fn(r->arg, out);

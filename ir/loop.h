@@ -48,7 +48,7 @@ struct Buf {
     Buf *base;            /* a view: element 0 lies `origin` elements into base; NULL: storage of its own */
     Expr *origin;
     const void *data;     /* SP_CONST */
-    int port;             /* SP_IN, SP_OUT: position in the signature */
+    int port;             /* position among the inputs (SP_IN), or among the outputs (SP_OUT) */
     Expr *offset;         /* SP_ARENA after plan: bytes */
     const char *label;    /* what a reader of the dump wants: the model's name for it, escaped; may be NULL */
 };
@@ -96,27 +96,33 @@ typedef struct Program {
     Expr *arena;          /* after plan: bytes, an expression in the inputs' symbols */
     bool grows;           /* HEAP buffers: the arena may turn out too small */
     int lanes;            /* f32 lanes of the target's vector registers (16, 8, 4); 0: not vectorised */
+    int nbufs;            /* buffers made so far, for Buf.id */
+    Map *nest_names;
 } Program;
 
 Program *program_new(Ctx *c, const char *name);
+/* Enters the buffer into the program's list for its space (params with the name as port name, consts, bufs); LOCAL and
+   REG are declared by a statement. The dims, strides and origin of any buffer use symbols only. */
 Buf *buf_new(Program *p, Space space, DType dt, int rank, Expr *const *dim, const char *name);
 Buf *buf_view(Program *p, Buf *base, Expr *origin, int rank, Expr *const *dim, Expr *const *stride);
 Expr *buf_address(Ctx *c, const Buf *b, Expr *const *index); /* element offset from the root of its storage */
 Buf *buf_root(Buf *b);
-Expr *buf_size(Ctx *c, const Buf *b);                        /* elements */
+Expr *buf_size(Ctx *c, const Buf *b);                        /* elements of storage it spans */
 
 Stmt *stmt_for(Program *p, Block *to, const char *name, Expr *trip, bool free); /* var is made; fill body */
 Stmt *stmt_let(Program *p, Block *to, const char *name, Expr *value);           /* .var is the new variable */
 Stmt *stmt_store(Program *p, Block *to, Buf *b, Expr *const *index, Expr *value, Expr *mask);
 Stmt *stmt_decl(Program *p, Block *to, Buf *b);
 Stmt *stmt_if(Program *p, Block *to, Expr *cond);
-Stmt *stmt_nest(Program *p, Block *to, const char *name);
-Stmt *stmt_new(Program *p, Block *to, StmtKind kind);
+Stmt *stmt_nest(Program *p, Block *to, const char *name); /* made unique: name, name_1, ... */
+Stmt *stmt_new(Program *p, Block *to, StmtKind kind); /* to may be NULL */
 
 /* Walks, in order; fn returns false to skip what lies inside. */
 void block_walk(Block *b, bool (*fn)(void *, Stmt *), void *arg);
 void stmt_exprs(Stmt *s, Expr *(*fn)(void *, Expr *), void *arg); /* replaces every expression of s itself */
-Stmt *stmt_clone(Program *p, const Stmt *s, Map *vars);  /* fresh loop and let variables and REG/LOCAL buffers */
+/* A copy with fresh loop and let variables and REG/LOCAL buffers. vars (may be NULL): Var* to the Expr* that takes its
+   place; what the copy made fresh is added to it. */
+Stmt *stmt_clone(Program *p, const Stmt *s, Map *vars);
 
 /* Text both ways, the verifier, the interpreter. */
 void loop_print(Text *t, const Program *p);

@@ -135,6 +135,38 @@ int gradc_tensor_new(GradcTensor *t, int dtype, int rank, const int64_t *dims, G
     return 0;
 }
 
+/* Bytes of the characters behind the pointers of a tensor of strings. */
+static size_t text_bytes(const GradcTensor *t) {
+    size_t n = 0;
+    const char *const *s = t->data;
+    if (types[t->dtype].kind == TEXT)
+        for (size_t i = 0; i < t->bytes / sizeof *s; i++) n += strlen(s[i]) + 1;
+    return n;
+}
+
+int gradc_tensor_copy(GradcTensor *to, const GradcTensor *from, GradcError *e) {
+    size_t more = text_bytes(from);
+    void *data = NULL;
+    *to = (GradcTensor){0};
+    if (posix_memalign(&data, GRADC_ALIGN, from->bytes + more + 1))
+        return gradc_error(e, 506, NULL, "out of memory for a tensor of %zu bytes", from->bytes + more);
+    *to = *from;
+    to->data = data;
+    to->owned = true;
+    if (!more) {
+        memcpy(data, from->data, from->bytes);
+        return 0;
+    }
+    const char *const *s = from->data, **copy = data;
+    char *text = (char *)data + from->bytes;
+    for (size_t i = 0; i < from->bytes / sizeof *s; i++) {
+        size_t n = strlen(s[i]) + 1;
+        copy[i] = memcpy(text, s[i], n);
+        text += n;
+    }
+    return 0;
+}
+
 void gradc_tensor_free(GradcTensor *t) {
     if (t->owned) free(t->data);
     *t = (GradcTensor){0};

@@ -63,6 +63,7 @@ int gradc_shape_bytes(int dtype, int rank, const int64_t *dims, size_t *count, s
 char *gradc_shape_text(char *buf, size_t size, int dtype, int rank, const int64_t *dims);
 
 int gradc_tensor_new(GradcTensor *t, int dtype, int rank, const int64_t *dims, GradcError *e); /* bytes undefined */
+int gradc_tensor_copy(GradcTensor *to, const GradcTensor *from, GradcError *e); /* owned; strings too */
 void gradc_tensor_free(GradcTensor *t);
 size_t gradc_tensor_count(const GradcTensor *t);
 

@@ -26,10 +26,10 @@ typedef Onnx__TrainingInfoProto PbTraining;
 
 /* AttributeProto.type. Files of IR version 1 leave it at 0: the field that is set tells. */
 typedef enum AttrType {
-    AT_UNDEFINED, AT_FLOAT, AT_INT, AT_STRING, AT_TENSOR, AT_GRAPH, AT_FLOATS, AT_INTS, AT_STRINGS, AT_TENSORS,
-    AT_GRAPHS, AT_SPARSE, AT_SPARSES, AT_TYPE, AT_TYPES, ATTR_TYPES
+    PA_UNDEFINED, PA_FLOAT, PA_INT, PA_STRING, PA_TENSOR, PA_GRAPH, PA_FLOATS, PA_INTS, PA_STRINGS, PA_TENSORS,
+    PA_GRAPHS, PA_SPARSE, PA_SPARSES, PA_TYPE, PA_TYPES, PA_TYPES_END
 } AttrType;
-/* The type as written, or as the one field that is set implies; AT_UNDEFINED when nothing does. */
+/* The type as written, or as the one field that is set implies; PA_UNDEFINED when nothing does. */
 AttrType pb_attr_type(const PbAttr *a);
 
 /* ---- onnxpb.c: bytes to messages ---- */

@@ -185,17 +185,17 @@ PbModel *pb_model_file(Ctx *c, const char *path) {
 }
 
 AttrType pb_attr_type(const PbAttr *a) {
-    if (a->type > AT_UNDEFINED && a->type < ATTR_TYPES) return (AttrType)a->type;
+    if (a->type > PA_UNDEFINED && a->type < PA_TYPES_END) return (AttrType)a->type;
     const struct { bool set; AttrType type; } fields[] = {
-        {a->has_f, AT_FLOAT}, {a->has_i, AT_INT}, {a->has_s, AT_STRING}, {a->t, AT_TENSOR}, {a->g, AT_GRAPH},
-        {a->n_floats, AT_FLOATS}, {a->n_ints, AT_INTS}, {a->n_strings, AT_STRINGS}, {a->n_tensors, AT_TENSORS},
-        {a->n_graphs, AT_GRAPHS}, {a->sparse_tensor, AT_SPARSE}, {a->n_sparse_tensors, AT_SPARSES}, {a->tp, AT_TYPE},
-        {a->n_type_protos, AT_TYPES},
+        {a->has_f, PA_FLOAT}, {a->has_i, PA_INT}, {a->has_s, PA_STRING}, {a->t, PA_TENSOR}, {a->g, PA_GRAPH},
+        {a->n_floats, PA_FLOATS}, {a->n_ints, PA_INTS}, {a->n_strings, PA_STRINGS}, {a->n_tensors, PA_TENSORS},
+        {a->n_graphs, PA_GRAPHS}, {a->sparse_tensor, PA_SPARSE}, {a->n_sparse_tensors, PA_SPARSES}, {a->tp, PA_TYPE},
+        {a->n_type_protos, PA_TYPES},
     };
-    AttrType found = AT_UNDEFINED;
+    AttrType found = PA_UNDEFINED;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (!fields[i].set) continue;
-        if (found) return AT_UNDEFINED;
+        if (found) return PA_UNDEFINED;
         found = fields[i].type;
     }
     return found;

@@ -2,7 +2,7 @@
    recursion, the shape is multiplied with checks, and memory is taken only as far as a file of that length can fill
    it. Writing goes to a temporary file beside the target, which then takes its name: a reader never sees half a file. */
 #define _POSIX_C_SOURCE 200809L
-#include "tensor.h"
+#include "element.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -351,21 +351,34 @@ static int open_beside(const char *path, char *temp, size_t room) {
     return -1;
 }
 
-int gradc_npy_write(const GradcTensor *t, const char *path, GradcError *e) {
-    char header[704], temp[4096];
+int gradc_npy_prepare(const GradcTensor *t, const char *path, char *temp, size_t room, GradcError *e) {
+    char header[704];
     int kind = 0;
+    *temp = 0;
     while (kind < KINDS && kinds[kind].dtype != t->dtype) kind++;
     if (kind == KINDS)
         return gradc_error(e, 603, "print it instead", "%s: NumPy files cannot hold %s", path, gradc_dtype_name(t->dtype));
     size_t n = write_header(header, sizeof header, t, kind);
     if (!n) return gradc_error(e, 901, NULL, "%s: the header does not fit", path);
-    int fd = open_beside(path, temp, sizeof temp);
-    if (fd < 0) return gradc_error(e, 106, NULL, "%s: %s", path, strerror(errno));
+    int fd = open_beside(path, temp, room);
+    if (fd < 0) {
+        *temp = 0;
+        return gradc_error(e, 106, NULL, "%s: %s", path, strerror(errno));
+    }
     bool ok = write_all(fd, header, n) && write_all(fd, t->data, t->bytes) && !fsync(fd);
     int why = errno;
     if (close(fd) && ok) ok = false, why = errno;
-    if (ok && rename(temp, path)) ok = false, why = errno;
     if (ok) return 0;
+    unlink(temp);
+    *temp = 0;
+    return gradc_error(e, 106, NULL, "%s: %s", path, strerror(why));
+}
+
+int gradc_npy_write(const GradcTensor *t, const char *path, GradcError *e) {
+    char temp[4096];
+    int status = gradc_npy_prepare(t, path, temp, sizeof temp, e);
+    if (status || !rename(temp, path)) return status;
+    int why = errno;
     unlink(temp);
     return gradc_error(e, 106, NULL, "%s: %s", path, strerror(why));
 }

@@ -18,12 +18,14 @@ typedef struct GradcProgram {
     const int64_t *sym_lo, *sym_hi; /* sym_hi INT64_MAX: no bound */
     int nin, nout;
     const GradcPort *in, *out;
-    /* Writes the dims of all outputs, one after the other, for the given symbols. */
+    /* Writes the dims of all outputs, one after the other, for the given symbols. A dim that depends on a symbol that is
+       -1 comes out as -1. */
     void (*out_dims)(const int64_t *syms, int64_t *dims);
     /* syms: one value a symbol. Those of the inputs are set by the caller; those that only the data decides are -1
        until run sets them. arena_bytes may be too small only when there are such symbols without a bound. */
     size_t (*arena_bytes)(const int64_t *syms);
-    /* Pointers in port order. An output that is NULL on entry is put into the arena, and run sets the pointer. */
+    /* Pointers in port order. An output with a dim of -1 (only the data decides its size) is NULL on entry: it is put into
+       the arena, and run sets the pointer. */
     int (*run)(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t arena_bytes);
     const char *(*status_text)(int status);
 } GradcProgram;
@@ -51,7 +53,7 @@ typedef struct GradcCall {
     const GradcProgram *program;
     GradcTensor *in, *out; /* an output is owned by the call or lies in its arena: valid until run again or closed */
     int64_t *syms;         /* -1: not bound */
-    int *binder;           /* who bound each symbol: an input's index, or one of the negative marks of program.c */
+    int *binder;           /* who bound each symbol: an input's index, or one of the negative marks of call.c */
     const void **ins;
     void **outs;
     void *arena;
@@ -69,6 +71,8 @@ int gradc_call_run(GradcCall *c, GradcError *e);
 
 /* Everything between the command line and the exit: bind, run (repeatedly), print to f or write to a->out. */
 int gradc_program_run(const GradcProgram *p, const GradcArgs *a, FILE *f, GradcError *e);
+/* "f32[N,3]": a computed dim prints as ?. Returns buf. */
+char *gradc_port_text(char *buf, size_t size, const GradcProgram *p, const GradcPort *port);
 void gradc_program_help(const GradcProgram *p, FILE *f);
 void gradc_set_threads(int n); /* of OpenMP, where it is linked; else nothing */
 #endif

@@ -2,9 +2,18 @@
 
    Elements travel as 64 bits: floats as their own bits, integers sign- or zero-extended, bool as 0 or 1. Everything is
    total (scalar.def says what x / 0 and the like give). Compiled with -ffp-contract=off and without fast-math, so one
-   C operator is one IEEE operation. */
+   C operator is one IEEE operation.
+
+   eval_f32, eval_f64 and eval_int are the meaning. The lane functions at the end are nothing but loops around them, one
+   a type and operator, in which the compiler has folded the switch away. */
 #include "expr.h"
 #include <math.h>
+
+#if defined(__GNUC__)
+#define FOLDED static inline __attribute__((always_inline))
+#else
+#define FOLDED static inline
+#endif
 
 const DTypeRow gd_dtypes[DTYPES] = {
 #define D(NAME, text, bytes, kind, ctype, onnx) {text, bytes, kind, ctype, onnx},
@@ -28,10 +37,10 @@ static double f64_of(uint64_t b) { double f; memcpy(&f, &b, 8); return f; }
 static uint64_t of_f32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 static uint64_t of_f64(double f) { uint64_t u; memcpy(&u, &f, 8); return u; }
 
-static int int_width(DType t) { return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : 8 * gd_dtypes[t].bytes; }
+FOLDED int int_width(DType t) { return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : 8 * gd_dtypes[t].bytes; }
 
 /* Wraps to the width of t, keeping the invariant of the representation. */
-static uint64_t wrap(DType t, uint64_t v) {
+FOLDED uint64_t wrap(DType t, uint64_t v) {
     if (t == BOOL) return v & 1;
     int drop = 64 - int_width(t);
     if (!drop) return v;
@@ -39,14 +48,14 @@ static uint64_t wrap(DType t, uint64_t v) {
 }
 
 /* The range of an integer type, for saturation. */
-static int64_t int_lo(DType t) { return gd_dtypes[t].kind == DK_INT ? -(int64_t)(1ull << (int_width(t) - 1)) : 0; }
+static int64_t int_lo(DType t) { return gd_dtypes[t].kind == DK_INT ? (int64_t)(~0ull << (int_width(t) - 1)) : 0; }
 static uint64_t int_hi(DType t) {
     return t == BOOL ? 1 : ~0ull >> (64 - int_width(t) + (gd_dtypes[t].kind == DK_INT));
 }
 
 static uint64_t float_to_int(double v, DType t) {
-    if (isnan(v)) return 0;
     if (t == BOOL) return v != 0;
+    if (isnan(v)) return 0;
     v = trunc(v);
     if (v <= (double)int_lo(t)) return (uint64_t)int_lo(t);
     if (v >= (double)int_hi(t)) return int_hi(t);
@@ -65,7 +74,7 @@ static double min_f64(double a, double b) {
 }
 
 #define FLOAT_EVAL(NAME, T, OF, TO, SUFFIX)                                                                   \
-    static uint64_t NAME(ExprKind op, const uint64_t *v) {                                                   \
+    FOLDED uint64_t NAME(ExprKind op, const uint64_t *v) {                                                   \
         T a = OF(v[0]), b = OF(v[1]), d = OF(v[2]);                                                          \
         switch (op) {                                                                                        \
         case E_ADD: return TO(a + b);                                                                        \
@@ -97,14 +106,14 @@ static double min_f64(double a, double b) {
 FLOAT_EVAL(eval_f32, float, f32_of, of_f32, f)
 FLOAT_EVAL(eval_f64, double, f64_of, of_f64, )
 
-static uint64_t shift_right(DType t, uint64_t a, uint64_t by) {
+FOLDED uint64_t shift_right(DType t, uint64_t a, uint64_t by) {
     bool is_signed = gd_dtypes[t].kind == DK_INT;
     if (by >= (uint64_t)int_width(t)) return is_signed && (int64_t)a < 0 ? ~0ull : 0;
     return is_signed ? (uint64_t)((int64_t)a >> by) : a >> by;
 }
 
 /* Truncating and flooring division, 0 for a divisor of 0; the most negative number over -1 wraps to itself. */
-static uint64_t divide(ExprKind op, DType t, uint64_t a, uint64_t b) {
+FOLDED uint64_t divide(ExprKind op, DType t, uint64_t a, uint64_t b) {
     if (!b) return 0;
     if (gd_dtypes[t].kind != DK_INT) return op == E_DIV || op == E_FDIV ? a / b : a % b;
     int64_t x = (int64_t)a, y = (int64_t)b;
@@ -119,7 +128,7 @@ static uint64_t divide(ExprKind op, DType t, uint64_t a, uint64_t b) {
     }
 }
 
-static uint64_t eval_int(ExprKind op, DType t, const uint64_t *v) {
+FOLDED uint64_t eval_int(ExprKind op, DType t, const uint64_t *v) {
     uint64_t a = v[0], b = v[1];
     bool is_signed = gd_dtypes[t].kind == DK_INT;
     bool less = is_signed ? (int64_t)a < (int64_t)b : a < b;
@@ -148,14 +157,73 @@ static uint64_t eval_int(ExprKind op, DType t, const uint64_t *v) {
     }
 }
 
+/* ---- small floats ---- */
+
+/* A sign, e exponent bits, m mantissa bits. What the top codes mean: IEEE: infinity and NaN. FN: no infinity, only all
+   ones is NaN. FNUZ: no infinity and no -0, whose code is NaN. FINITE: neither; overflow and NaN give the largest.
+   (OCP 8-bit Floating Point Specification; OCP Microscaling Formats; ONNX, "Float stored in 8 bits", "in 4 bits".) */
+typedef enum Top { IEEE, FN, FNUZ, FINITE } Top;
+typedef struct Format { int e, m, bias; Top top; } Format;
+static const Format formats[DTYPES] = {
+    [F16] = {5, 10, 15, IEEE},       [BF16] = {8, 7, 127, IEEE},     [F8E4M3FN] = {4, 3, 7, FN}, [F8E4M3FNUZ] = {4, 3, 8, FNUZ},
+    [F8E5M2] = {5, 2, 15, IEEE},     [F8E5M2FNUZ] = {5, 2, 16, FNUZ}, [F4E2M1] = {2, 1, 1, FINITE}};
+
+/* A power of two without sign: 2^(bits - 127), 255 is NaN. Halfway rounds up, as in ONNX's "nearest". */
+static uint64_t to_e8m0(double v) {
+    float f = (float)fabs(v);
+    uint32_t u = (uint32_t)of_f32(f), exponent = u >> 23, rest = u & 0x7fffff;
+    if (exponent == 255) return 255;
+    return exponent + (rest > 0x400000 || (rest == 0x400000 && exponent));
+}
+
+/* Round to nearest even. v is an integer n times the distance 2^q of its neighbours; a carry out of n runs into the
+   exponent by itself, and codes past the last finite one are an overflow. */
+static uint64_t to_small(DType t, double v) {
+    if (t == F8E8M0) return to_e8m0(v);
+    const Format *f = &formats[t];
+    uint64_t ones = (1ull << (f->e + f->m)) - 1, sign = (uint64_t)!!signbit(v) << (f->e + f->m), inf = ones >> f->m << f->m;
+    uint64_t nan = f->top == IEEE ? sign | inf | 1ull << (f->m - 1) : f->top == FNUZ ? ones + 1 : sign | ones;
+    uint64_t last = f->top == IEEE ? inf - 1 : f->top == FN ? ones - 1 : ones;
+    if (isnan(v)) return f->top == FINITE ? ones : nan;
+    uint64_t over = f->top == IEEE ? sign | inf : f->top == FINITE ? sign | ones : nan;
+    if (isinf(v)) return over;
+    int x;
+    frexp(v, &x);
+    bool denormal = v == 0 || x - 1 < 1 - f->bias;
+    int q = (denormal ? 1 - f->bias : x - 1) - f->m;
+    uint64_t bits, n = (uint64_t)rint(scalbn(fabs(v), -q));
+    if (denormal) bits = n;
+    else if (x - 1 + f->bias >= 1 << f->e) return over;
+    else bits = ((uint64_t)(x - 1 + f->bias) << f->m) + n - (1ull << f->m);
+    if (bits > last) return over;
+    return !bits && f->top == FNUZ ? 0 : sign | bits;
+}
+
+static double from_small(DType t, uint64_t v) {
+    if (t == F8E8M0) return v == 255 ? (double)NAN : scalbn(1, (int)v - 127);
+    const Format *f = &formats[t];
+    uint64_t ones = (1ull << (f->e + f->m)) - 1, mag = v & ones, inf = ones >> f->m << f->m;
+    double sign = v > ones ? -1 : 1;
+    int exponent = (int)(mag >> f->m), mantissa = (int)(mag & ((1u << f->m) - 1));
+    if (f->top == FNUZ ? v == ones + 1 : f->top == FN ? mag == ones : f->top == IEEE && mag > inf) return (double)NAN * sign;
+    if (f->top == IEEE && mag == inf) return sign * (double)INFINITY;
+    if (!exponent) return sign * scalbn(mantissa, 1 - f->bias - f->m);
+    return sign * scalbn(mantissa + (1 << f->m), exponent - f->bias - f->m);
+}
+
+/* ---- conversions ---- */
+
 static uint64_t convert(DType from, DType to, uint64_t v) {
-    if (dt_float(from)) {
-        if (to == F64) return from == F64 ? v : of_f64((double)f32_of(v));
-        if (to == F32) return from == F32 ? v : of_f32((float)f64_of(v));
-        return float_to_int(from == F32 ? (double)f32_of(v) : f64_of(v), to);
+    if (from == to) return v;
+    if (dt_float(from) || dt_small(from)) {
+        double d = from == F32 ? (double)f32_of(v) : from == F64 ? f64_of(v) : from_small(from, v);
+        return to == F32 ? of_f32((float)d) : to == F64 ? of_f64(d) : dt_small(to) ? to_small(to, d) : float_to_int(d, to);
     }
     bool is_signed = gd_dtypes[from].kind == DK_INT;
-    if (to == F32) return of_f32(is_signed ? (float)(int64_t)v : (float)v);
+    if (to == F32 || dt_small(to)) {
+        float f = is_signed ? (float)(int64_t)v : (float)v;
+        return to == F32 ? of_f32(f) : to_small(to, (double)f);
+    }
     if (to == F64) return of_f64(is_signed ? (double)(int64_t)v : (double)v);
     return to == BOOL ? v != 0 : wrap(to, v);
 }
@@ -174,21 +242,15 @@ uint64_t gd_eval(ExprKind op, DType arg, DType res, const uint64_t *a) {
     return res == BOOL ? r & 1 : wrap(res, r);
 }
 
-void gd_eval_lanes(ExprKind op, DType arg, DType res, int lanes, uint64_t *out, const uint64_t *const *args) {
-    for (int i = 0; i < lanes; i++) {
-        uint64_t a[3] = {args[0][i], args[1] ? args[1][i] : 0, args[2] ? args[2][i] : 0};
-        out[i] = gd_eval(op, arg, res, a);
-    }
-}
-
 uint64_t gd_to_bits(DType t, double v) {
     if (t == F32) return of_f32((float)v);
     if (t == F64) return of_f64(v);
-    return float_to_int(v, t);
+    return dt_small(t) ? to_small(t, v) : float_to_int(v, t);
 }
 double gd_to_double(DType t, uint64_t bits) {
     if (t == F32) return (double)f32_of(bits);
     if (t == F64) return f64_of(bits);
+    if (dt_small(t)) return from_small(t, bits);
     return gd_dtypes[t].kind == DK_INT ? (double)(int64_t)bits : (double)bits;
 }
 
@@ -199,4 +261,50 @@ uint64_t gd_load_bits(DType t, const void *p) {
 }
 void gd_store_bits(DType t, void *p, uint64_t bits) {
     memcpy(p, &bits, (size_t)(gd_dtypes[t].bytes > 8 ? 8 : gd_dtypes[t].bytes));
+}
+
+/* ---- lanes ---- */
+
+#define EACH_LANE(NAME, VALUE)                                                                               \
+    static void NAME(int n, uint64_t *out, const uint64_t *a, const uint64_t *b, const uint64_t *d) {        \
+        for (int i = 0; i < n; i++) {                                                                        \
+            uint64_t v[3] = {a[i], b[i], d[i]};                                                              \
+            out[i] = VALUE;                                                                                  \
+        }                                                                                                    \
+    }
+#define O(NAME, text, arity, result, form)                                                                   \
+    EACH_LANE(f32_##NAME, eval_f32(E_##NAME, v)) EACH_LANE(f64_##NAME, eval_f64(E_##NAME, v))                 \
+    EACH_LANE(i64_##NAME, eval_int(E_##NAME, I64, v)) EACH_LANE(i32_##NAME, wrap(I32, eval_int(E_##NAME, I32, v))) \
+    EACH_LANE(u32_##NAME, wrap(U32, eval_int(E_##NAME, U32, v))) EACH_LANE(bool_##NAME, wrap(BOOL, eval_int(E_##NAME, BOOL, v)))
+#include "scalar.def"
+#undef O
+EACH_LANE(select_lanes, v[0] ? v[1] : v[2])
+
+GdLanes *gd_lanes(ExprKind op, DType arg) {
+    static const struct { GdLanes *f32, *f64, *i64, *i32, *u32, *boolean; } fn[E_KINDS] = {
+#define O(NAME, text, arity, result, form) [E_##NAME] = {f32_##NAME, f64_##NAME, i64_##NAME, i32_##NAME, u32_##NAME, bool_##NAME},
+#include "scalar.def"
+#undef O
+    };
+    if (op == E_SELECT) return select_lanes;
+    if (op == E_CAST || op == E_BITS || op == E_SPLAT) return NULL;
+    switch ((int)arg) {
+    case F32: return fn[op].f32;
+    case F64: return fn[op].f64;
+    case I64: return fn[op].i64;
+    case I32: return fn[op].i32;
+    case U32: return fn[op].u32;
+    case BOOL: return fn[op].boolean;
+    default: return NULL;
+    }
+}
+
+void gd_eval_lanes(ExprKind op, DType arg, DType res, int lanes, uint64_t *out, const uint64_t *const *args) {
+    const uint64_t *a = args[0], *b = args[1] ? args[1] : a, *d = args[2] ? args[2] : a;
+    GdLanes *fn = gd_lanes(op, arg);
+    if (fn) { fn(lanes, out, a, b, d); return; }
+    for (int i = 0; i < lanes; i++) {
+        uint64_t v[3] = {a[i], b[i], d[i]};
+        out[i] = gd_eval(op, arg, res, v);
+    }
 }

@@ -65,6 +65,8 @@ struct Expr {
     uint8_t nargs;
     Type type;
     uint32_t hash, id;
+    uint32_t mark : 30, busy : 1; /* of the walks that come by */
+    uint32_t loads : 1;           /* a LOAD stands in it */
     union {
         uint64_t bits; /* E_CONST: the element's bits, every lane alike; integers sign- or zero-extended to 64 */
         Var *var;
@@ -111,6 +113,10 @@ static inline bool is_value(const Expr *e, int64_t v) { int64_t x; return is_int
 void expr_range(Ctx *c, const Expr *e, int64_t *lo, int64_t *hi); /* of an i64; INT64_MIN/MAX: not known */
 bool expr_less(Ctx *c, Expr *a, Expr *b);               /* provably a < b, by ranges and trip counts */
 bool expr_uses(const Expr *e, const Var *v);
+/* Visits every subexpression once, arguments first; once in all walks with the same mark. Expressions share so much
+   that recursion without marks may take exponential time. */
+uint32_t expr_mark(Ctx *c);
+void expr_walk(Expr *e, uint32_t mark, void (*fn)(void *, Expr *), void *arg);
 /* e = base + stride * v with base free of v? (both i64) */
 bool expr_affine(Ctx *c, Expr *e, Var *v, Expr **base, Expr **stride);
 int64_t expr_max(Ctx *c, const Expr *e);               /* upper bound of a dim, INT64_MAX when there is none */
@@ -124,6 +130,8 @@ Expr *expr_rewrite(Ctx *c, Expr *e, Expr *(*fn)(void *, Expr *), void *arg); /* 
    bits as in Expr.bits. out may alias an argument. */
 uint64_t gd_eval(ExprKind op, DType arg, DType res, const uint64_t *a);
 /* op over n lanes at once, for the interpreter's speed. */
+typedef void GdLanes(int n, uint64_t *out, const uint64_t *a, const uint64_t *b, const uint64_t *d);
+GdLanes *gd_lanes(ExprKind op, DType arg); /* NULL: no fast form. The function reads a, b and d, whatever its arity */
 void gd_eval_lanes(ExprKind op, DType arg, DType res, int lanes, uint64_t *out, const uint64_t *const *args);
 uint64_t gd_to_bits(DType t, double v);
 double gd_to_double(DType t, uint64_t bits);
@@ -133,6 +141,7 @@ void gd_store_bits(DType t, void *p, uint64_t bits);
 /* Elementary functions (math.def): found by name and dtype; body gives the value for given arguments. */
 int gd_math_row(const char *name, DType t);            /* -1 when there is none */
 const char *gd_math_name(int row);
+int gd_math_arity(int row);
 Expr *gd_math_body(Ctx *c, int row, Expr *const *args);
 
 /* Formulas: the text language of op rows and math.def. Names are looked up in the map (const char * to Expr*). */

@@ -1,0 +1,146 @@
+/* P_run_raw: checks the arena, finds the buffers, runs the body in order. Symbols of the inputs are read once; those that
+   the data decides are read from and written to the caller's array, so every use sees the newest value. */
+#include "llvm.h"
+#include "heap.h"
+#include "program.h"
+
+static Val array_at(Fn *f, LLVMTypeRef t, Val array, int64_t i) {
+    Val at = const_int(f->u, i);
+    return LLVMBuildGEP2(f->b, t, array, &at, 1, "");
+}
+static Val pointer_at(Fn *f, Val array, int i, const char *name) {
+    return LLVMBuildLoad2(f->b, type_ptr(f->u), array_at(f, type_ptr(f->u), array, i), name);
+}
+
+void run_set_symbol(Fn *f, Var *v, Val to) {
+    if (f->kind != FN_RUN) gd_bug(f->g->c, "LLVM: symbol %s is set inside a nest", v->name);
+    for (int i = 0; i < f->g->p->syms.n; i++)
+        if (f->g->p->syms.v[i] == v) LLVMBuildStore(f->b, to, array_at(f, type_int(f->u, 64), f->syms, i));
+}
+
+static void bind_symbols(Fn *f) {
+    Program *p = f->g->p;
+    LLVMTypeRef i64 = type_int(f->u, 64);
+    for (int i = 0; i < p->syms.n; i++)
+        if (!p->syms.v[i]->data)
+            map_putp(f->vars, p->syms.v[i], LLVMBuildLoad2(f->b, i64, array_at(f, i64, f->syms, i), p->syms.v[i]->name));
+}
+
+/* ---- storage that comes and goes ---- */
+
+static Val heap_call(Fn *f, const char *name, LLVMTypeRef result, int n, Val *args) {
+    LLVMTypeRef t[4];
+    for (int i = 0; i < n; i++) t[i] = LLVMTypeOf(args[i]);
+    LLVMTypeRef type = LLVMFunctionType(result, t, (unsigned)n, false);
+    return LLVMBuildCall2(f->b, type, external(f->u, name, type), args, (unsigned)n, "");
+}
+
+static Val slot_of(Fn *f, Buf *b) {
+    Val slot = map_getp(f->g->slots, buf_root(b));
+    if (f->kind != FN_RUN || !slot) gd_bug(f->g->c, "LLVM: %s is allocated inside a nest", b->name);
+    return slot;
+}
+
+static void set_output(Fn *f, Buf *b, Val to) {
+    if (buf_root(b)->space == SP_OUT) LLVMBuildStore(f->b, to, array_at(f, type_ptr(f->u), f->outs, buf_root(b)->port));
+}
+
+/* An output that the caller has a place for keeps it. */
+void run_alloc(Fn *f, Buf *b) {
+    Gen *g = f->g;
+    LLVMTypeRef p = type_ptr(f->u);
+    Val slot = slot_of(f, b), null = LLVMConstNull(p);
+    LLVMBasicBlockRef after = NULL;
+    if (b->space == SP_OUT) {
+        LLVMBasicBlockRef none = new_block(f, "alloc");
+        after = new_block(f, "");
+        Val has = LLVMBuildLoad2(f->b, p, slot, "");
+        LLVMBuildCondBr(f->b, LLVMBuildICmp(f->b, LLVMIntEQ, has, null, ""), none, after);
+        LLVMPositionBuilderAtEnd(f->b, none);
+    }
+    int mark = memo_mark(g);
+    Expr *bytes = expr_mul(g->c, buf_size(g->c, b), expr_int(g->c, gd_dtypes[b->dt].bytes));
+    Val size = LLVMBuildTruncOrBitCast(f->b, gen_expr(f, bytes), type_size(g, f->u), "");
+    Val got = heap_call(f, "gradc_heap_alloc", p, 2, (Val[]){f->heap, size});
+    gen_check(f, LLVMBuildICmp(f->b, LLVMIntNE, got, null, ""), GRADC_RUN_ARENA);
+    LLVMBuildStore(f->b, got, slot);
+    set_output(f, b, got);
+    if (!after) return;
+    memo_release(g, mark);
+    LLVMBuildBr(f->b, after);
+    LLVMPositionBuilderAtEnd(f->b, after);
+}
+
+void run_free(Fn *f, Buf *b) {
+    LLVMTypeRef p = type_ptr(f->u);
+    Val slot = slot_of(f, b), at = LLVMBuildLoad2(f->b, p, slot, b->name);
+    heap_call(f, "gradc_heap_free", LLVMVoidTypeInContext(f->u->cx), 2, (Val[]){f->heap, at});
+    LLVMBuildStore(f->b, LLVMConstNull(p), slot);
+}
+
+void run_move(Fn *f, Buf *to, Buf *from) {
+    LLVMTypeRef p = type_ptr(f->u);
+    Val at = LLVMBuildLoad2(f->b, p, slot_of(f, from), from->name);
+    LLVMBuildStore(f->b, at, slot_of(f, to));
+    LLVMBuildStore(f->b, LLVMConstNull(p), slot_of(f, from));
+    set_output(f, to, at);
+}
+
+static void add_slot(Fn *f, Buf *b) {
+    if (!b || map_getp(f->g->slots, b)) return;
+    Val slot = gen_alloca(f, type_ptr(f->u), b->name);
+    LLVMBuildStore(f->b, b->space == SP_OUT ? pointer_at(f, f->outs, b->port, b->name) : LLVMConstNull(type_ptr(f->u)), slot);
+    map_putp(f->g->slots, b, slot);
+    f->g->heap = true;
+}
+
+static bool find_slots(void *arg, Stmt *s) {
+    if (s->kind == S_ALLOC || s->kind == S_FREE || s->kind == S_MOVE) add_slot(arg, buf_root(s->buf));
+    if (s->kind == S_MOVE) add_slot(arg, buf_root(s->from));
+    return s->kind != S_NEST;
+}
+
+/* ---- the function ---- */
+
+static void bind_buffers(Fn *f, Val ins) {
+    Program *p = f->g->p;
+    for (int i = 0; i < p->params.n; i++) {
+        Buf *b = p->params.v[i];
+        if (map_getp(f->g->slots, b)) continue;
+        map_putp(f->bufs, b, pointer_at(f, b->space == SP_IN ? ins : f->outs, b->port, b->name));
+    }
+}
+
+/* What plan did not place lies behind what it did. */
+static void open_heap(Fn *f, Val need, Val have) {
+    Gen *g = f->g;
+    LLVMTypeRef size = type_size(g, f->u), words = LLVMArrayType2(type_int(f->u, 64), (sizeof(GradcHeap) + 7) / 8);
+    Val aligned = LLVMBuildAdd(f->b, need, const_int(f->u, GRADC_ALIGN - 1), "");
+    aligned = LLVMBuildAnd(f->b, aligned, const_int(f->u, -GRADC_ALIGN), "");
+    Val most = intrinsic(f, "llvm.umin", 1, (LLVMTypeRef[]){type_int(f->u, 64)}, 2, (Val[]){aligned, have});
+    Val tail = LLVMBuildGEP2(f->b, type_int(f->u, 8), f->arena, &most, 1, "");
+    Val rest = LLVMBuildTruncOrBitCast(f->b, LLVMBuildSub(f->b, have, most, ""), size, "");
+    f->heap = gen_alloca(f, words, "heap");
+    heap_call(f, "gradc_heap_init", LLVMVoidTypeInContext(f->u->cx), 3, (Val[]){f->heap, tail, rest});
+}
+
+void gen_run(Gen *g) {
+    Unit *u = &g->units[0];
+    Program *p = g->p;
+    LLVMTypeRef at = type_ptr(u), i64 = type_int(u, 64), types[] = {at, at, at, at, type_size(g, u)};
+    Fn f;
+    fn_begin(&f, g, u, FN_RUN, gd_format(g->c, "%s_run_raw", g->prefix), LLVMFunctionType(type_int(u, 32), types, 5, false));
+    f.outs = LLVMGetParam(f.f, 1);
+    f.syms = LLVMGetParam(f.f, 2);
+    f.arena = LLVMGetParam(f.f, 3);
+    bind_symbols(&f);
+    Val have = LLVMBuildIntCast2(f.b, LLVMGetParam(f.f, 4), i64, false, "");
+    Val need = p->arena ? gen_expr(&f, p->arena) : const_int(u, 0);
+    gen_check(&f, LLVMBuildICmp(f.b, LLVMIntUGE, have, need, ""), GRADC_RUN_ARENA);
+    block_walk(&p->body, find_slots, &f);
+    bind_buffers(&f, LLVMGetParam(f.f, 0));
+    if (g->heap) open_heap(&f, need, have);
+    gen_block(&f, &p->body);
+    LLVMBuildRet(f.b, const_i32(u, GRADC_RUN_OK));
+    fn_end(&f);
+}

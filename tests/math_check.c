@@ -102,6 +102,10 @@ static const char *print_value(Text *t, Map *done, const Expr *e) {
         text_printf(t, "%s%s(%s);\n", spell[e->kind - E_SQRT], f, a[0]);
         break;
     }
+    case E_MIN: case E_MAX:
+        if (dt_float(at)) gd_bug(c, "math_check does not print min and max of floats");
+        text_printf(t, "(%s %c %s ? %s : %s);\n", a[0], e->kind == E_MIN ? '<' : '>', a[1], a[0], a[1]);
+        break;
     case E_COPYSIGN: text_printf(t, "copysign%s(%s, %s);\n", f, a[0], a[1]); break;
     case E_ISNAN: text_printf(t, "(%s != %s);\n", a[0], a[0]); break;
     case E_SELECT: text_printf(t, "(%s ? %s : %s);\n", a[0], a[1], a[2]); break;

@@ -29,19 +29,29 @@ typedef struct PassOptions {
     void *arg;
 } PassOptions;
 
+enum { ALWAYS = -1 };
 typedef enum PassLevel { PASS_GRAPH, PASS_LOWER, PASS_LOOP } PassLevel;
 typedef struct Pass {
     const char *name;
     PassLevel level;
-    int opt;                    /* lowest -O that runs it */
+    int opt;                    /* lowest -O that runs it; ALWAYS: cannot be left out */
     const char *doc;
     void (*graph)(Graph *, const PassOptions *);
     void (*loop)(Program *, const PassOptions *);
 } Pass;
 extern const Pass gd_passes[];
 extern const int gd_pass_count;
+const Pass *pass_named(const char *name); /* NULL when there is none */
 
-/* Runs graph passes, lowering, loop passes. NULL when stop_after is a graph pass. */
+#define PROTO_PASS_GRAPH(name) void pass_##name(Graph *g, const PassOptions *o);
+#define PROTO_PASS_LOWER(name)
+#define PROTO_PASS_LOOP(name) void pass_##name(Program *p, const PassOptions *o);
+#define P(name, level, opt, doc) PROTO_##level(name)
+#include "passes.def"
+#undef P
+
+/* Runs graph passes, lowering, loop passes: those after g->after. NULL when stop_after is a graph pass. Leaves when a pass
+   recorded errors, or when the options name a pass that does not exist or cannot be left out. */
 Program *passes_run(Graph *g, const PassOptions *o);
 /* From a program that went through the passes up to p->after. */
 void passes_resume(Program *p, const PassOptions *o);

@@ -88,6 +88,7 @@ struct Graph {
     VEC(const char *) in_names, out_names; /* the model's names of inputs and outputs, escaped */
     VEC(Value *) consts;  /* of the outermost graph */
     VEC(Node *) nodes;
+    const char *label;    /* given to the nodes made now: the model's node that is being imported */
     int *next_id;         /* shared by a graph and its regions */
 };
 

@@ -19,6 +19,7 @@ struct Scope {
     Block *block;
     Map *memo;        /* (value, idx, guard) -> Expr */
     int depth;
+    bool floor;       /* of a nest: nothing is hoisted out of it */
 };
 
 struct Lower {
@@ -30,9 +31,13 @@ struct Lower {
     bool fold, failed;
     int budget;       /* fold: steps left */
     Map *bufs;        /* Value -> Buf */
+    Map *where;       /* Var or Buf made while lowering -> the Scope it belongs to */
+    Text *sources;    /* labels of the nodes that went into the nest */
 };
 
 Expr *lower_elem(Lower *L, Value *v, Expr *const *idx);
+/* The same by the op's element function, although v may have a buffer: what fills it. */
+Expr *lower_compute(Lower *L, Value *v, Expr *const *idx);
 /* cond ? v[idx] : otherwise, without touching v where cond is false. */
 Expr *lower_guarded(Lower *L, Expr *cond, Value *v, Expr *const *idx, Expr *otherwise);
 /* v's element with numpy broadcasting from an output of the given rank and dims. */
@@ -67,8 +72,10 @@ Buf *lower_local(Lower *L, DType dt, int rank, Expr *const *dim, const char *nam
 Expr *lower_load(Lower *L, Buf *b, Expr *const *idx);
 Expr *lower_let(Lower *L, const char *name, Expr *value);  /* bound here: its variable */
 
-/* The whole graph becomes a program (places decided). */
+/* The whole graph becomes a program (places decided). For ops with regions: its nodes, and a copy nest. */
 Program *lower_graph(Graph *g);
+void lower_nodes(Lower *L, Graph *g);
+void lower_copy(Lower *L, Value *v, Buf *to);
 /* Known elements of all outputs of n, when every element can be computed from what is known. */
 void lower_fold_node(Node *n);
 #endif

@@ -32,6 +32,7 @@ enum { /* flags */
     OF_NO_GRAD = 2,  /* constant almost everywhere, or of integers: the gradient is zero */
     OF_EFFECT = 4,   /* kept although unused */
     OF_COMMUTES = 8, /* inputs 0 and 1 may change places without changing a bit */
+    OF_SAME_DATA = 32, /* the output's elements in row-major order are those of input 0 (reshape) */
     OF_MONOTONE = 16 /* max(f(a), f(b)) = f(max(a, b)) */
 };
 
@@ -69,6 +70,9 @@ struct Op {
     Expr *(*elem)(Lower *L, Node *n, int port, Expr *const *idx);
     /* For ops that are not element by element: statements that fill the buffers of all outputs. */
     void (*lower)(Lower *L, Node *n);
+    /* Is the output a place where input i lies as it is, from element lo[axis] on? Then its producer may write there
+       (pad, concat). */
+    bool (*holds)(const Node *n, int i, Expr **lo);
     /* Does the node read an element of input i more than a few times, or in an order of its own? (NULL: no) */
     bool (*rereads)(const Node *n, int i);
     /* Given the cotangents of the outputs (NULL: zero), adds those of the inputs with grad_add. */
@@ -77,10 +81,7 @@ struct Op {
     const char *doc;     /* one sentence; then, where it helps, the definition */
 };
 
-typedef struct Family { const char *name; const Op *rows; int n; } Family;
-extern const Family gd_families[];
-extern const int gd_family_count;
-
+const Op *op_at(int i);                               /* all rows, family by family; NULL past the last */
 const Op *op_named(const char *name);                 /* NULL when there is none */
 const Op *op_onnx(const char *domain, const char *name, int opset); /* the form valid at that version; NULL: none */
 int op_arity(const Op *op, int *min);                 /* most inputs, -1: any number; *min: fewest */

@@ -1,0 +1,363 @@
+/* Pooling, and what it shares with conv (windows.h). Padding is a pad node of its own, with the neutral element; a window
+   runs over its positions in index order. */
+#include "windows.h"
+#include "lower.h"
+#include "grad.h"
+#include <math.h>
+
+/* ---- how a window moves ---- */
+
+Expr *window_reach(Ctx *c, Expr *kernel, int64_t dilation) {
+    return expr_add(c, expr_mul(c, expr_sub(c, kernel, expr_int(c, 1)), expr_int(c, dilation)), expr_int(c, 1));
+}
+
+static Expr *spatial_out(Node *n, const Value *x, int axis, Expr *kernel, int64_t stride, int64_t dilation) {
+    Ctx *c = n->graph->c;
+    Expr *reach = window_reach(c, kernel, dilation);
+    Expr *room = expr_sub(c, x->dim[axis], reach);
+    const char *what = gd_format(c, "the kernel reaches over %s elements of an axis of %s", expr_text(c, reach),
+                                 expr_text(c, x->dim[axis]));
+    node_require(n, expr2(c, E_LE, expr_int(c, 0), room), what);
+    return expr_add(c, expr_fdiv(c, room, expr_int(c, stride)), expr_int(c, 1));
+}
+
+void window_shape(Node *n, const Value *x, Expr *const *kernel, Expr **dim) {
+    const int64_t *strides = node_attr(n, "strides")->ints, *dilations = node_attr(n, "dilations")->ints;
+    for (int i = 0; i < x->rank - 2; i++) {
+        if (strides[i] < 1 || dilations[i] < 1) {
+            node_error(n, 204, NULL, "strides and dilations must be positive");
+            return;
+        }
+        dim[2 + i] = spatial_out(n, x, 2 + i, kernel[i], strides[i], dilations[i]);
+    }
+}
+
+/* Input position under output position o and kernel position k. */
+Expr *window_at(Ctx *c, const Node *n, int i, Expr *o, Expr *k) {
+    return expr_add(c, expr_mul(c, o, expr_int(c, node_attr(n, "strides")->ints[i])),
+                    expr_mul(c, k, expr_int(c, node_attr(n, "dilations")->ints[i])));
+}
+
+static bool positive_list(Import *n, const char *name, int spatial, int64_t *out) {
+    const int64_t *v;
+    int count = import_ints(n, name, &v);
+    for (int i = 0; i < spatial; i++) {
+        out[i] = count ? v[i < count ? i : 0] : 1;
+        if (out[i] < 1) { import_error(n, 204, NULL, "attribute %s: %lld is not positive", name, (long long)out[i]); return false; }
+    }
+    if (count && count != spatial) {
+        import_error(n, 204, NULL, "attribute %s has %d entries for %d spatial axes", name, count, spatial);
+        return false;
+    }
+    return true;
+}
+
+bool import_window_moves(Import *n, int spatial, Window *w) {
+    w->spatial = spatial;
+    bool strides = positive_list(n, "strides", spatial, w->strides);
+    return positive_list(n, "dilations", spatial, w->dilations) && strides;
+}
+
+/* SAME: ceil(in / stride) outputs; what is missing is split, the odd one at the end (UPPER) or the start. */
+static void pad_same(Ctx *c, Window *w, int i, Expr *in, Expr *reach, bool upper) {
+    Expr *stride = expr_int(c, w->strides[i]);
+    Expr *out = expr_fdiv(c, expr_add(c, in, expr_int(c, w->strides[i] - 1)), stride);
+    Expr *need = expr_sub(c, expr_add(c, expr_mul(c, expr_sub(c, out, expr_int(c, 1)), stride), reach), in);
+    Expr *total = expr2(c, E_MAX, need, expr_int(c, 0)), *half = expr_fdiv(c, total, expr_int(c, 2));
+    w->lo[i] = upper ? half : expr_sub(c, total, half);
+    w->hi[i] = expr_sub(c, total, w->lo[i]);
+}
+
+/* ceil_mode: one more window where a part is left over, but none that starts in the padding at the end. */
+static Expr *ceil_excess(Ctx *c, const Window *w, int i, Expr *in, Expr *reach) {
+    Expr *stride = expr_int(c, w->strides[i]), *one = expr_int(c, 1);
+    Expr *start = expr_add(c, in, w->lo[i]), *padded = expr_add(c, start, w->hi[i]);
+    Expr *steps = expr_fdiv(c, expr_add(c, expr_sub(c, padded, reach), expr_sub(c, stride, one)), stride);
+    Expr *last = expr_fdiv(c, expr_sub(c, start, one), stride); /* the last window that starts on an element */
+    steps = expr2(c, E_MIN, steps, last);
+    return expr2(c, E_MAX, expr_sub(c, expr_add(c, expr_mul(c, steps, stride), reach), padded), expr_int(c, 0));
+}
+
+bool import_window(Import *n, const Value *x, Expr *const *kernel, Window *w) {
+    Ctx *c = n->g->c;
+    int spatial = x->rank - 2;
+    const int64_t *pads;
+    if (!import_window_moves(n, spatial, w)) return false;
+    const char *auto_pad = import_string(n, "auto_pad", "NOTSET");
+    int npads = import_ints(n, "pads", &pads);
+    bool ceil = import_int(n, "ceil_mode", 0) != 0, same = !strncmp(auto_pad, "SAME", 4);
+    import_has(n, "kernel_shape");
+    if (npads && npads != 2 * spatial) {
+        import_error(n, 204, "begin and end of every spatial axis", "attribute pads has %d entries for %d spatial axes", npads, spatial);
+        return false;
+    }
+    for (int i = 0; i < spatial; i++) {
+        Expr *reach = window_reach(c, kernel[i], w->dilations[i]), *in = x->dim[2 + i];
+        w->lo[i] = expr_int(c, npads && !same ? pads[i] : 0);
+        w->hi[i] = expr_int(c, npads && !same ? pads[spatial + i] : 0);
+        if (same) pad_same(c, w, i, in, reach, !strcmp(auto_pad, "SAME_UPPER"));
+        w->over[i] = ceil ? ceil_excess(c, w, i, in, reach) : expr_int(c, 0);
+    }
+    return true;
+}
+
+Value *make_pad(Graph *g, Value *x, Expr *const *lo, Expr *const *hi, const int64_t *interior, double value) {
+    bool nothing = true;
+    for (int i = 0; i < x->rank; i++) nothing = nothing && is_value(lo[i], 0) && is_value(hi[i], 0) && !interior[i];
+    if (nothing) return x;
+    Node *n = node_begin(g, "pad");
+    node_input(n, x);
+    node_input(n, const_scalar(g, x->dt, value));
+    node_dims(n, "lo", x->rank, lo);
+    node_dims(n, "hi", x->rank, hi);
+    node_ints(n, "interior", x->rank, interior);
+    return node_finish(n);
+}
+
+static Value *pad_by(Graph *g, Value *x, int spatial, Expr *const *lo, Expr *const *hi, double value) {
+    Expr *l[MAX_RANK], *h[MAX_RANK];
+    int64_t interior[MAX_RANK] = {0};
+    for (int i = 0; i < x->rank; i++) {
+        l[i] = i < 2 || i - 2 >= spatial || !lo ? expr_int(g->c, 0) : lo[i - 2];
+        h[i] = i < 2 || i - 2 >= spatial || !hi ? expr_int(g->c, 0) : hi[i - 2];
+    }
+    return make_pad(g, x, l, h, interior, value);
+}
+
+Value *window_pad(Graph *g, Value *x, const Window *w, double value) {
+    Expr *hi[MAX_RANK];
+    for (int i = 0; i < w->spatial; i++) hi[i] = expr_add(g->c, w->hi[i], w->over[i]);
+    return pad_by(g, x, w->spatial, w->lo, hi, value);
+}
+
+/* ---- pooling rows ---- */
+
+static void pool_shape(Node *n) {
+    const Value *x = n->in[0];
+    const Attr *kernel = node_attr(n, "kernel");
+    Expr *dim[MAX_RANK];
+    if (x->rank < 3 || kernel->n != x->rank - 2) {
+        node_error(n, 301, NULL, "a tensor of %d axes and a kernel of %d", x->rank, kernel->n);
+        return;
+    }
+    dim[0] = x->dim[0];
+    dim[1] = x->dim[1];
+    window_shape(n, x, kernel->dims, dim);
+    node_out(n, 0, n->op->result ? I64 : x->dt, x->rank, dim);
+}
+
+typedef struct PoolStep { Node *n; Expr *const *idx; bool max; } PoolStep;
+
+static Expr *pool_load(Lower *L, const PoolStep *s, Expr *const *k) {
+    Expr *x[MAX_RANK] = {s->idx[0], s->idx[1]};
+    for (int i = 0; i < s->n->in[0]->rank - 2; i++) x[2 + i] = window_at(L->c, s->n, i, s->idx[2 + i], k[i]);
+    Expr *e = lower_elem(L, s->n->in[0], x);
+    return dt_small((DType)e->type.dt) ? expr_cast(L->c, e, F32) : e;
+}
+
+static void pool_step(Lower *L, void *arg, Expr *const *k, Expr *const *acc, Expr **next) {
+    PoolStep *s = arg;
+    next[0] = expr2(L->c, s->max ? E_MAX : E_ADD, acc[0], pool_load(L, s, k));
+}
+
+/* The position of the first largest element in the tensor before padding, counted through all its axes. */
+static void argmax_step(Lower *L, void *arg, Expr *const *k, Expr *const *acc, Expr **next) {
+    PoolStep *s = arg;
+    Ctx *c = L->c;
+    const Attr *lo = node_attr(s->n, "lo"), *dims = node_attr(s->n, "dims");
+    int spatial = lo->n;
+    Expr *at = expr_int(c, 0), *x = pool_load(L, s, k);
+    for (int i = 0; i < spatial; i++) {
+        int axis = attr_int(s->n, "column_major") ? spatial - 1 - i : i;
+        Expr *p = expr_sub(c, window_at(c, s->n, axis, s->idx[2 + axis], k[axis]), lo->dims[axis]);
+        at = expr_add(c, expr_mul(c, at, dims->dims[axis]), p);
+    }
+    Expr *more = expr2(c, E_LT, acc[0], x);
+    next[0] = expr_select(c, more, x, acc[0]);
+    next[1] = expr_select(c, more, at, acc[1]);
+}
+
+static void pool_loops(Accum *a, const Node *n) {
+    static const char *const names[][3] = {{"kw"}, {"kh", "kw"}, {"kd", "kh", "kw"}};
+    const Attr *kernel = node_attr(n, "kernel");
+    a->nloops = kernel->n;
+    for (int i = 0; i < kernel->n; i++) {
+        a->trip[i] = kernel->dims[i];
+        if (kernel->n <= 3) a->name[i] = names[kernel->n - 1][i];
+    }
+}
+
+static Expr *pool_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    PoolStep s = {n, idx, n->op->flags & OF_MONOTONE};
+    DType dt = dt_small(n->in[0]->dt) ? F32 : n->in[0]->dt;
+    Accum a = {.nacc = 1, .step = pool_step, .arg = &s, .init = {expr_num(L->c, dt, s.max ? -INFINITY : 0)}};
+    pool_loops(&a, n);
+    Expr *e;
+    lower_accum(L, &a, n->out[0]->rank, idx, &e);
+    return dt_small(n->in[0]->dt) ? expr_cast(L->c, e, n->in[0]->dt) : e;
+}
+
+static Expr *argmax_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    Ctx *c = L->c;
+    PoolStep s = {n, idx, true};
+    DType dt = dt_small(n->in[0]->dt) ? F32 : n->in[0]->dt;
+    Accum a = {.nacc = 2, .step = argmax_step, .arg = &s, .init = {expr_num(c, dt, -INFINITY), expr_int(c, 0)}};
+    pool_loops(&a, n);
+    Expr *e[2], *plane = expr_add(c, expr_mul(c, idx[0], n->in[0]->dim[1]), idx[1]);
+    lower_accum(L, &a, n->out[0]->rank, idx, e);
+    const Attr *dims = node_attr(n, "dims");
+    for (int i = 0; i < dims->n; i++) plane = expr_mul(c, plane, dims->dims[i]);
+    return expr_add(c, plane, e[1]);
+}
+
+static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
+
+/* ---- import ---- */
+
+static Value *make_pool(Graph *g, const char *op, Value *x, const Window *w, Expr *const *kernel) {
+    Node *n = node_begin(g, op);
+    node_input(n, x);
+    node_dims(n, "kernel", w->spatial, kernel);
+    node_ints(n, "strides", w->spatial, w->strides);
+    node_ints(n, "dilations", w->spatial, w->dilations);
+    return node_finish(n);
+}
+
+/* kernel_shape as expressions, and the window. */
+static bool import_pool(Import *n, Expr **kernel, Window *w) {
+    const int64_t *k;
+    if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return false;
+    int spatial = n->in[0]->rank - 2, count = import_ints(n, "kernel_shape", &k);
+    if (spatial < 1 || count != spatial) {
+        import_error(n, 204, NULL, "kernel_shape has %d entries for a tensor of %d axes", count, n->in[0]->rank);
+        return false;
+    }
+    for (int i = 0; i < spatial; i++) {
+        if (k[i] < 1) { import_error(n, 204, NULL, "attribute kernel_shape: %lld is not positive", (long long)k[i]); return false; }
+        kernel[i] = expr_int(n->g->c, k[i]);
+    }
+    return import_window(n, n->in[0], kernel, w);
+}
+
+static void import_max_pool(Import *n) {
+    Expr *kernel[MAX_RANK];
+    Window w;
+    if (!import_pool(n, kernel, &w)) return;
+    Value *x = n->in[0], *padded = window_pad(n->g, x, &w, -INFINITY);
+    n->out[0] = make_pool(n->g, "pool_max", padded, &w, kernel);
+    int64_t column_major = import_int(n, "storage_order", 0);
+    if (n->nout < 2) return;
+    Node *arg = node_begin(n->g, "pool_argmax");
+    node_input(arg, padded);
+    node_dims(arg, "kernel", w.spatial, kernel);
+    node_ints(arg, "strides", w.spatial, w.strides);
+    node_ints(arg, "dilations", w.spatial, w.dilations);
+    node_dims(arg, "lo", w.spatial, w.lo);
+    node_dims(arg, "dims", w.spatial, x->dim + 2);
+    node_int(arg, "column_major", column_major);
+    n->out[1] = node_finish(arg);
+}
+
+/* How many elements of the input (or of input and padding) each window covers. */
+static Value *window_counts(Graph *g, Value *x, const Window *w, Expr *const *kernel, bool padding) {
+    Ctx *c = g->c;
+    Expr *dim[MAX_RANK], *hi[MAX_RANK];
+    dim[0] = dim[1] = expr_int(c, 1);
+    for (int i = 0; i < w->spatial; i++) {
+        Expr *pads = expr_add(c, w->lo[i], w->hi[i]);
+        dim[2 + i] = padding ? expr_add(c, x->dim[2 + i], pads) : x->dim[2 + i];
+        hi[i] = padding ? w->over[i] : expr_add(c, w->hi[i], w->over[i]);
+    }
+    Node *n = node_begin(g, "broadcast");
+    node_input(n, const_scalar(g, x->dt, 1));
+    node_dims(n, "dims", x->rank, dim);
+    Value *ones = pad_by(g, node_finish(n), w->spatial, padding ? NULL : w->lo, hi, 0);
+    return make_pool(g, "pool_sum", ones, w, kernel);
+}
+
+static void import_average_pool(Import *n) {
+    Expr *kernel[MAX_RANK];
+    Window w;
+    if (!import_pool(n, kernel, &w)) return;
+    Graph *g = n->g;
+    Value *x = n->in[0], *padded = window_pad(g, x, &w, 0);
+    bool over = false, include = import_int(n, "count_include_pad", 0) != 0;
+    for (int i = 0; i < w.spatial; i++) over = over || !is_value(w.over[i], 0);
+    Value *sum = make_pool(g, "pool_sum", padded, &w, kernel), *count;
+    if (padded == x || (include && !over)) {
+        Expr *size = expr_int(g->c, 1);
+        for (int i = 0; i < w.spatial; i++) size = expr_mul(g->c, size, kernel[i]);
+        count = const_scalar(g, x->dt, (double)(int64_t)size->bits);
+    } else count = window_counts(g, x, &w, kernel, include);
+    n->out[0] = make(g, "div", sum, count);
+}
+
+static Value *power(Graph *g, Value *v, double e) { return e == 1 ? v : make(g, "pow", v, const_scalar(g, v->dt, e)); }
+
+static void import_lp_pool(Import *n) {
+    Expr *kernel[MAX_RANK];
+    Window w;
+    if (!import_pool(n, kernel, &w)) return;
+    double p = n->opset < 2 ? import_float(n, "p", 2) : (double)import_int(n, "p", 2);
+    Value *x = power(n->g, make(n->g, "abs", n->in[0]), p);
+    n->out[0] = power(n->g, make_pool(n->g, "pool_sum", window_pad(n->g, x, &w, 0), &w, kernel), 1 / p);
+}
+
+/* One window over all of the spatial axes. */
+static Value *global_pool(Import *n, const char *op, Value *x) {
+    Window w = {.spatial = x->rank - 2};
+    for (int i = 0; i < w.spatial; i++) w.strides[i] = w.dilations[i] = 1;
+    return make_pool(n->g, op, x, &w, x->dim + 2);
+}
+
+static bool global_input(Import *n) {
+    if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return false;
+    if (n->in[0]->rank < 3) import_error(n, 301, NULL, "a tensor of %d axes has no spatial ones", n->in[0]->rank);
+    return n->in[0]->rank >= 3;
+}
+
+static void import_global_max(Import *n) {
+    if (global_input(n)) n->out[0] = global_pool(n, "pool_max", n->in[0]);
+}
+
+static Value *spatial_count(Graph *g, const Value *x) {
+    Expr *size = expr_int(g->c, 1);
+    for (int i = 2; i < x->rank; i++) size = expr_mul(g->c, size, x->dim[i]);
+    if (dt_small(x->dt)) return make(g, "castlike", value_of_exprs(g, 0, 1, &size), (Value *)x);
+    size = expr_cast(g->c, size, x->dt);
+    return value_of_exprs(g, 0, 1, &size);
+}
+
+static void import_global_average(Import *n) {
+    if (global_input(n)) n->out[0] = make(n->g, "div", global_pool(n, "pool_sum", n->in[0]), spatial_count(n->g, n->in[0]));
+}
+
+static void import_global_lp(Import *n) {
+    if (!global_input(n)) return;
+    double p = n->opset < 2 ? import_float(n, "p", 2) : (double)import_int(n, "p", 2);
+    n->out[0] = power(n->g, global_pool(n, "pool_sum", power(n->g, make(n->g, "abs", n->in[0]), p)), 1 / p);
+}
+
+#define WINDOW_ATTRS {"kernel", AT_DIMS, 0, true}, {"strides", AT_INTS, 0, true}, {"dilations", AT_INTS, 0, true}
+
+const Op gd_ops_window[] = {
+    {.name = "pool_max", .kind = OP_WINDOW, .flags = OF_MONOTONE, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
+     .shape = pool_shape, .elem = pool_elem, .rereads = reads_again,
+     .doc = "The largest element under a window that moves over the spatial axes."},
+    {.name = "pool_sum", .kind = OP_WINDOW, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
+     .shape = pool_shape, .elem = pool_elem, .rereads = reads_again,
+     .doc = "The sum under a window that moves over the spatial axes, in index order."},
+    {.name = "pool_argmax", .kind = OP_WINDOW, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .result = "i64",
+     .attrs = {WINDOW_ATTRS, {"lo", AT_DIMS, 0, true}, {"dims", AT_DIMS, 0, true}, {"column_major", AT_INT, 0, false}},
+     .shape = pool_shape, .elem = argmax_elem, .rereads = reads_again,
+     .doc = "Where the first largest element under a window lies in the tensor before padding (lo, dims), counted through all axes."},
+    {.kind = OP_BUILD, .onnx = "MaxPool", .import = import_max_pool, .doc = "Maximum under a window; padding never wins."},
+    {.kind = OP_BUILD, .onnx = "AveragePool", .import = import_average_pool, .doc = "Mean under a window, of the elements inside the input."},
+    {.kind = OP_BUILD, .onnx = "LpPool", .import = import_lp_pool, .doc = "The p-norm of what a window covers."},
+    {.kind = OP_BUILD, .onnx = "GlobalMaxPool", .import = import_global_max, .doc = "The largest element of each channel."},
+    {.kind = OP_BUILD, .onnx = "GlobalAveragePool", .import = import_global_average, .doc = "The mean of each channel."},
+    {.kind = OP_BUILD, .onnx = "GlobalLpPool", .import = import_global_lp, .doc = "The p-norm of each channel."},
+};
+const int gd_ops_window_n = sizeof gd_ops_window / sizeof *gd_ops_window;

@@ -1,0 +1,28 @@
+/* What conv and pooling share: how a window moves over the spatial axes (all axes from 2 on), and padding. */
+#ifndef GD_WINDOWS_H
+#define GD_WINDOWS_H
+#include "import.h"
+
+typedef struct Window {
+    int spatial;
+    int64_t strides[MAX_RANK], dilations[MAX_RANK];
+    Expr *lo[MAX_RANK], *hi[MAX_RANK]; /* padding of each spatial axis */
+    Expr *over[MAX_RANK];              /* ceil_mode: further padding at the end that counts as nothing */
+} Window;
+
+/* ONNX's strides and dilations, 1 where absent. false after an error. */
+bool import_window_moves(Import *n, int spatial, Window *w);
+/* These, and the padding from pads, auto_pad and ceil_mode. kernel: sizes of the spatial axes. */
+bool import_window(Import *n, const Value *x, Expr *const *kernel, Window *w);
+/* x with the window's padding around it. */
+Value *window_pad(Graph *g, Value *x, const Window *w, double value);
+/* lo, hi (elements) and interior (elements between neighbours) per axis; x itself when all are 0. */
+Value *make_pad(Graph *g, Value *x, Expr *const *lo, Expr *const *hi, const int64_t *interior, double value);
+
+/* Elements from the first to the last that a kernel touches. */
+Expr *window_reach(Ctx *c, Expr *kernel, int64_t dilation);
+/* Output sizes of the spatial axes for a node with strides and dilations, written to dim[2..]. */
+void window_shape(Node *n, const Value *x, Expr *const *kernel, Expr **dim);
+/* Position in the input of spatial axis i under output position o and kernel position k. */
+Expr *window_at(Ctx *c, const Node *n, int i, Expr *o, Expr *k);
+#endif

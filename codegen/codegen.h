@@ -57,6 +57,9 @@ typedef struct Backend {
     void (*load)(Program *p, const EmitOptions *o, Loaded *out);
 } Backend;
 const Backend *backend_named(Ctx *c, const char *name); /* leaves with E405 when this build lacks it */
+/* codegen/llvmload.c: backend_named's "llvm". It stands in a module of its own (libLLVM costs 17 ms at start), loaded when
+   it is first asked for. */
+const Backend *llvm_backend(Ctx *c);
 
 /* codegen/tool.c: run a program by argument vector (no shell), wait, capture stderr. Returns its exit status. */
 int tool_run(Ctx *c, const char *const *argv, Text *err);

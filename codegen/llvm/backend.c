@@ -79,4 +79,6 @@ static void llvm_write(Program *p, const EmitOptions *o, Emit kind, const char *
 
 static const Backend llvm = {"llvm", llvm_write, jit_load};
 
-const Backend *gradc_llvm_backend(void) { return &llvm; }
+/* What codegen/llvmload.c looks up; NULL when the caller is of another version. */
+__attribute__((visibility("default"))) const Backend *gradc_llvm_backend(const char *version);
+const Backend *gradc_llvm_backend(const char *version) { return strcmp(version, GRADC_VERSION) ? NULL : &llvm; }

@@ -36,12 +36,12 @@ void fn_end(Fn *f) {
 
 /* ---- captured values as parameters ---- */
 
-static void parameter_types(Unit *u, const Uses *uses, LLVMTypeRef *t) {
+static void parameter_types(Unit *u, const Captures *uses, LLVMTypeRef *t) {
     for (int i = 0; i < uses->vars.n; i++) *t++ = type_reg(u, uses->vars.v[i]->type);
     for (int i = 0; i < uses->bufs.n; i++) *t++ = type_ptr(u);
 }
 
-static void arguments(Fn *f, const Uses *uses, Val *v) {
+static void arguments(Fn *f, const Captures *uses, Val *v) {
     for (int i = 0; i < uses->vars.n; i++) *v++ = gen_expr(f, expr_var(f->g->c, uses->vars.v[i]));
     for (int i = 0; i < uses->bufs.n; i++) *v++ = buf_pointer(f, uses->bufs.v[i]);
 }
@@ -52,7 +52,7 @@ static unsigned known_align(const Gen *g, const Buf *b) {
     return (unsigned)gd_dtypes[b->dt].bytes;
 }
 
-static void buffer_attributes(Fn *f, const Uses *uses, int which, unsigned at) {
+static void buffer_attributes(Fn *f, const Captures *uses, int which, unsigned at) {
     Gen *g = f->g;
     Buf *b = uses->bufs.v[which];
     bool alone = true;
@@ -65,7 +65,7 @@ static void buffer_attributes(Fn *f, const Uses *uses, int which, unsigned at) {
         fn_attribute(f->u, f->f, at, "dereferenceable", (uint64_t)n * (uint64_t)gd_dtypes[b->dt].bytes);
 }
 
-static void bind_parameters(Fn *f, const Uses *uses, unsigned from) {
+static void bind_parameters(Fn *f, const Captures *uses, unsigned from) {
     for (int i = 0; i < uses->vars.n; i++, from++) {
         Val v = LLVMGetParam(f->f, from);
         LLVMSetValueName2(v, uses->vars.v[i]->name, strlen(uses->vars.v[i]->name));
@@ -81,13 +81,13 @@ static void bind_parameters(Fn *f, const Uses *uses, unsigned from) {
 
 /* ---- nests ---- */
 
-static LLVMTypeRef nest_type(Unit *u, const Uses *uses, LLVMTypeRef *t) {
+static LLVMTypeRef nest_type(Unit *u, const Captures *uses, LLVMTypeRef *t) {
     parameter_types(u, uses, t);
     LLVMTypeRef result = uses->checks ? type_int(u, 32) : LLVMVoidTypeInContext(u->cx);
     return LLVMFunctionType(result, t, (unsigned)(uses->vars.n + uses->bufs.n), false);
 }
 
-static void nest_body(Gen *g, Unit *u, Stmt *s, const Uses *uses, const char *name, LLVMTypeRef type, bool local) {
+static void nest_body(Gen *g, Unit *u, Stmt *s, const Captures *uses, const char *name, LLVMTypeRef type, bool local) {
     Fn f;
     fn_begin(&f, g, u, FN_NEST, name, type);
     if (local) LLVMSetLinkage(f.f, LLVMInternalLinkage);
@@ -104,8 +104,8 @@ void gen_nest(Fn *f, Stmt *s) {
     Gen *g = f->g;
     if (f->kind != FN_RUN) gd_bug(g->c, "LLVM: nest %s inside %s", s->nest->name, f->name);
     gd_check_time(g->c);
-    Uses uses;
-    uses_of(g, &s->body, &uses);
+    Captures uses;
+    captures_of(g, &s->body, &uses);
     Unit *u = map_getp(g->unit_of, s);
     const char *name = gd_format(g->c, "%s_nest_%s", g->prefix, s->nest->name);
     int n = uses.vars.n + uses.bufs.n;
@@ -136,7 +136,7 @@ enum { FIXED = 3 }; /* the chunk's own parameters: from, to, failed */
 
 typedef struct Outlined { const char *chunk, *thread; LLVMTypeRef chunk_type, thread_type, frame; } Outlined;
 
-static void gen_chunk(Gen *g, Unit *u, Stmt *s, const Uses *uses, const Outlined *o) {
+static void gen_chunk(Gen *g, Unit *u, Stmt *s, const Captures *uses, const Outlined *o) {
     Fn f;
     fn_begin(&f, g, u, FN_CHUNK, o->chunk, o->chunk_type);
     LLVMSetLinkage(f.f, LLVMInternalLinkage);
@@ -159,7 +159,7 @@ static Val omp_number(Fn *f, const char *name) {
 }
 
 /* frame: trip count, place for a failure, captured values. The first trip % n threads run one iteration more. */
-static void gen_thread(Gen *g, Unit *u, const Uses *uses, const Outlined *o) {
+static void gen_thread(Gen *g, Unit *u, const Captures *uses, const Outlined *o) {
     Fn f;
     int n = uses->vars.n + uses->bufs.n;
     LLVMTypeRef i64 = type_int(u, 64);
@@ -180,7 +180,7 @@ static void gen_thread(Gen *g, Unit *u, const Uses *uses, const Outlined *o) {
     fn_end(&f);
 }
 
-static Outlined outline(Fn *f, Stmt *s, const Uses *uses) {
+static Outlined outline(Fn *f, Stmt *s, const Captures *uses) {
     Gen *g = f->g;
     Unit *u = f->u;
     int n = uses->vars.n + uses->bufs.n, serial = f->parallel++;
@@ -224,10 +224,10 @@ static void call_chunk(Fn *f, const Outlined *o, Val *args, int n, bool several)
 
 void gen_parallel(Fn *f, Stmt *s) {
     Gen *g = f->g;
-    Uses uses;
+    Captures uses;
     int64_t lo, hi;
     expr_range(g->c, s->e, &lo, &hi);
-    uses_of(g, &(Block){.v = &s, .n = 1}, &uses);
+    captures_of(g, &(Block){.v = &s, .n = 1}, &uses);
     Outlined o = outline(f, s, &uses);
     int n = uses.vars.n + uses.bufs.n + FIXED;
     Val *args = gd_new_array(g->c, Val, n), unset = const_int(f->u, -1);

@@ -118,9 +118,9 @@ void fn_end(Fn *f);
 void gen_nest(Fn *f, Stmt *s);
 void gen_parallel(Fn *f, Stmt *s);
 
-/* ---- uses.c ---- */
-typedef struct Uses { VEC(Var *) vars; VEC(Buf *) bufs; bool checks; } Uses;
-void uses_of(Gen *g, Block *b, Uses *u); /* what the block needs from outside; bufs are roots */
+/* ---- captures.c ---- */
+typedef struct Captures { VEC(Var *) vars; VEC(Buf *) bufs; bool checks; } Captures;
+void captures_of(Gen *g, Block *b, Captures *u); /* what the block needs from outside; bufs are roots */
 bool bufs_disjoint(Gen *g, const Buf *a, const Buf *b);
 
 /* ---- run.c ---- */

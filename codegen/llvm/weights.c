@@ -25,8 +25,8 @@ static Val declare(Gen *g, Unit *u) {
 }
 
 void weights_place(Gen *g) {
-    Uses all;
-    uses_of(g, &g->p->body, &all);
+    Captures all;
+    captures_of(g, &g->p->body, &all);
     g->weights = map_new(g->c);
     if (g->jit) return;
     VEC(Buf *) used = {0};

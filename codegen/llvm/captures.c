@@ -2,7 +2,7 @@
    the function that the block becomes. One walk notes what is used and what the block itself defines. */
 #include "llvm.h"
 
-typedef struct Walk { Gen *g; Uses *u; Map *seen, *own; } Walk;
+typedef struct Walk { Gen *g; Captures *u; Map *seen, *own; } Walk;
 
 static bool first(Map *m, const void *p) {
     if (map_getp(m, p)) return false;
@@ -44,11 +44,11 @@ static bool statement(void *arg, Stmt *s) {
     return true;
 }
 
-void uses_of(Gen *g, Block *b, Uses *u) {
-    Uses all = {0};
+void captures_of(Gen *g, Block *b, Captures *u) {
+    Captures all = {0};
     Walk w = {g, &all, map_new(g->c), map_new(g->c)};
     block_walk(b, statement, &w);
-    *u = (Uses){.checks = all.checks};
+    *u = (Captures){.checks = all.checks};
     for (int i = 0; i < all.vars.n; i++)
         if (!map_getp(w.own, all.vars.v[i])) vec_push(g->c, &u->vars, all.vars.v[i]);
     for (int i = 0; i < all.bufs.n; i++)

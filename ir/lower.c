@@ -9,12 +9,12 @@
 
 typedef struct Deepest { Lower *L; Scope *scope; } Deepest;
 
-static void look(Deepest *d, const Expr *e) {
+static void look(void *arg, Expr *e) {
+    Deepest *d = arg;
     Scope *s = NULL;
     if (e->kind == E_VAR) s = map_getp(d->L->where, e->var);
     else if (e->kind == E_LOAD) s = map_getp(d->L->where, e->buf);
     if (s && s->depth > d->scope->depth) d->scope = s;
-    for (int i = 0; i < e->nargs; i++) look(d, e->arg[i]);
 }
 
 /* The outermost scope, within the nest, where all the expressions can be evaluated. */
@@ -22,9 +22,9 @@ static Scope *scope_for(Lower *L, int n, Expr *const *deps) {
     Scope *floor = L->scope;
     while (!floor->floor && floor->outer) floor = floor->outer;
     Deepest d = {L, floor};
-    for (int i = 0; i < n; i++)
-        if (deps[i]) look(&d, deps[i]);
-    if (L->guard) look(&d, L->guard);
+    uint32_t mark = expr_mark(L->c);
+    for (int i = 0; i < n; i++) expr_walk(deps[i], mark, look, &d);
+    if (L->guard) expr_walk(L->guard, mark, look, &d);
     return d.scope;
 }
 

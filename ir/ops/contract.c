@@ -3,7 +3,7 @@
    Both are one fma chain per output element, in index order: contract over its contracting axes as listed, conv over the
    kernel's axes and then the input channels, starting at the bias. No pass changes that order, so the bits are the same
    whatever the tiles, threads and vectors are. Padding is not conv's business: a pad node comes before it. */
-#include "import.h"
+#include "build.h"
 #include "lower.h"
 #include "grad.h"
 #include "windows.h"
@@ -103,32 +103,15 @@ static void contract_grad(Grad *G, Node *n, Value *const *dy) {
         for (int axis = 0; axis < n->in[1 - i]->rank; axis++)
             for (int k = 0; k < other->ncontract; k++)
                 if (other->contract[k] == axis) perm[me->contract[k]] = at++;
-        Node *t = node_begin(G->g, "transpose");
-        node_input(t, v);
-        node_ints(t, "perm", n->in[i]->rank, perm);
-        grad_add(G, n->in[i], node_finish(t));
+        grad_add(G, n->in[i], build_transpose(G->g, v, perm));
     }
 }
 
 /* numpy's matmul: a [.., M, K] and b [.., K, N], leading dims broadcast, rank 1 on either side. */
-static Value *expand_batch(Graph *g, Node *at, Value *v, int rank, Expr *const *dim) {
+static Value *expand_batch(Graph *g, Value *v, int rank, Expr *const *dim) {
     Expr *want[MAX_RANK];
-    bool same = v->rank == rank;
     for (int i = 0; i < rank; i++) want[i] = i < rank - 2 ? dim[i] : v->dim[v->rank - rank + i];
-    for (int i = 0; i < rank && same; i++) same = v->dim[i] == want[i];
-    (void)at;
-    if (same) return v;
-    Node *n = node_begin(g, "broadcast");
-    node_input(n, v);
-    node_dims(n, "dims", rank, want);
-    return node_finish(n);
-}
-
-static Value *reshape_to(Graph *g, Value *v, int rank, Expr *const *dim) {
-    Node *n = node_begin(g, "reshape");
-    node_input(n, v);
-    node_dims(n, "dims", rank, dim);
-    return node_finish(n);
+    return build_broadcast(g, v, rank, want);
 }
 
 static bool all_ones(const Value *v, int n) {
@@ -141,8 +124,8 @@ Value *build_matmul(Graph *g, Value *a, Value *b) {
     Ctx *c = g->c;
     if (a->rank < 0 || b->rank < 0) return a;
     bool a1 = a->rank == 1, b1 = b->rank == 1;
-    if (a1) a = reshape_to(g, a, 2, (Expr *[]){expr_int(c, 1), a->dim[0]});
-    if (b1) b = reshape_to(g, b, 2, (Expr *[]){b->dim[0], expr_int(c, 1)});
+    if (a1) a = build_reshape(g, a, 2, (Expr *[]){expr_int(c, 1), a->dim[0]});
+    if (b1) b = build_reshape(g, b, 2, (Expr *[]){b->dim[0], expr_int(c, 1)});
     if (a->rank < 2 || b->rank < 2) {
         gd_error(c, 301, "use Mul for scalars", "node %s: matrix product of a scalar", g->label ? g->label : "?");
         return a;
@@ -151,7 +134,7 @@ Value *build_matmul(Graph *g, Value *a, Value *b) {
     int64_t batch[MAX_RANK], ka = a->rank - 1, kb = b->rank - 2;
     Node *n;
     if (all_ones(b, b->rank - 2)) { /* one matrix for all rows: no batch */
-        Value *m = b->rank == 2 ? b : reshape_to(g, b, 2, b->dim + b->rank - 2);
+        Value *m = b->rank == 2 ? b : build_reshape(g, b, 2, b->dim + b->rank - 2);
         n = node_begin(g, "contract");
         kb = 0;
         node_input(n, a);
@@ -167,8 +150,8 @@ Value *build_matmul(Graph *g, Value *a, Value *b) {
             dim[i] = is_value(p, 1) ? q : is_value(q, 1) ? p : node_same_dim(&probe, p, q, "batch dims of the matrices differ");
             batch[i] = i;
         }
-        a = expand_batch(g, &probe, a, rank, dim);
-        b = expand_batch(g, &probe, b, rank, dim);
+        a = expand_batch(g, a, rank, dim);
+        b = expand_batch(g, b, rank, dim);
         ka = rank - 1;
         kb = rank - 2;
         n = node_begin(g, "contract");
@@ -188,19 +171,12 @@ Value *build_matmul(Graph *g, Value *a, Value *b) {
     int lead = r;
     for (int i = 0; i < y->rank; i++)
         if (!(a1 && i == y->rank - 2) && !(b1 && i == y->rank - 1)) dim[r++] = y->dim[i];
-    return a1 || b1 || lead ? reshape_to(g, y, r, dim) : y;
+    return a1 || b1 || lead ? build_reshape(g, y, r, dim) : y;
 }
 
 static void import_matmul(Import *n) {
     if (!import_need(n, 2, 2)) return;
     n->out[0] = build_matmul(n->g, n->in[0], n->in[1]);
-}
-
-static Value *transposed(Graph *g, Value *v) {
-    Node *t = node_begin(g, "transpose");
-    node_input(t, v);
-    node_ints(t, "perm", 2, (const int64_t[]){1, 0});
-    return node_finish(t);
 }
 
 static Value *scaled(Graph *g, Value *v, double by) { return by == 1.0 ? v : make(g, "mul", v, const_scalar(g, v->dt, by)); }
@@ -209,14 +185,15 @@ static Value *scaled(Graph *g, Value *v, double by) { return by == 1.0 ? v : mak
 static void import_gemm(Import *n) {
     if (!import_need(n, 2, 3)) return;
     Graph *g = n->g;
+    const int64_t swap[] = {1, 0};
     Value *a = n->in[0], *b = n->in[1], *bias = import_in(n, 2);
     import_int(n, "broadcast", 0);
     if (a->rank != 2 || b->rank != 2) {
         if (a->rank >= 0 && b->rank >= 0) import_error(n, 301, NULL, "the inputs have %d and %d axes, not 2", a->rank, b->rank);
         return;
     }
-    if (import_int(n, "transA", 0)) a = transposed(g, a);
-    if (import_int(n, "transB", 0)) b = transposed(g, b);
+    if (import_int(n, "transA", 0)) a = build_transpose(g, a, swap);
+    if (import_int(n, "transB", 0)) b = build_transpose(g, b, swap);
     Value *y = scaled(g, build_matmul(g, a, b), import_float(n, "alpha", 1));
     n->out[0] = bias ? make(g, "add", y, scaled(g, bias, import_float(n, "beta", 1))) : (import_float(n, "beta", 1), y);
 }
@@ -313,27 +290,21 @@ static void import_conv(Import *n) {
 Value *turned_kernel(Graph *g, Value *w, int64_t group) {
     Ctx *c = g->c;
     int spatial = w->rank - 2, rank = w->rank;
-    int64_t axes[MAX_RANK], perm[MAX_RANK];
+    int64_t perm[MAX_RANK];
     Expr *groups = expr_int(c, group), *in = expr_fdiv(c, w->dim[0], groups), *dim[MAX_RANK];
-    for (int i = 0; i < spatial; i++) axes[i] = 2 + i;
-    Node *n = node_begin(g, "reverse");
-    node_input(n, w);
-    node_ints(n, "axes", spatial, axes);
-    Value *v = node_finish(n);
+    Value *v = w;
+    for (int i = 0; i < spatial; i++) v = build_reverse(g, v, 2 + i);
     if (v->rank < 0) return v;
     dim[0] = groups; /* [g, C/g, M/g, k...] */
     dim[1] = in;
     for (int i = 1; i < rank; i++) dim[i + 1] = w->dim[i];
-    v = reshape_to(g, v, rank + 1, dim);
+    v = build_reshape(g, v, rank + 1, dim);
     for (int i = 0; i <= rank; i++) perm[i] = i == 1 ? 2 : i == 2 ? 1 : i;
-    n = node_begin(g, "transpose");
-    node_input(n, v);
-    node_ints(n, "perm", rank + 1, perm);
-    v = node_finish(n);
+    v = build_transpose(g, v, perm);
     dim[0] = expr_mul(c, groups, w->dim[1]); /* [M, C/g, k...] */
     dim[1] = in;
     for (int i = 2; i < rank; i++) dim[i] = w->dim[i];
-    return reshape_to(g, v, rank, dim);
+    return build_reshape(g, v, rank, dim);
 }
 
 static void import_conv_transpose(Import *n) {
@@ -380,7 +351,7 @@ static void import_conv_transpose(Import *n) {
         interior[2 + i] = win.strides[i] - 1;
         win.strides[i] = 1;
     }
-    Value *spread = make_pad(n->g, x, lo, hi, interior, 0);
+    Value *spread = build_pad(n->g, x, lo, hi, interior, NULL);
     n->out[0] = make_conv(n, spread, turned_kernel(n->g, w, group), import_in(n, 2), &win, group);
 }
 

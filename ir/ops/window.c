@@ -1,6 +1,7 @@
 /* Pooling, and what it shares with conv (windows.h). Padding is a pad node of its own, with the neutral element; a window
    runs over its positions in index order. */
 #include "windows.h"
+#include "build.h"
 #include "lower.h"
 #include "grad.h"
 #include <math.h>
@@ -101,27 +102,13 @@ bool import_window(Import *n, const Value *x, Expr *const *kernel, Window *w) {
     return true;
 }
 
-Value *make_pad(Graph *g, Value *x, Expr *const *lo, Expr *const *hi, const int64_t *interior, double value) {
-    bool nothing = true;
-    for (int i = 0; i < x->rank; i++) nothing = nothing && is_value(lo[i], 0) && is_value(hi[i], 0) && !interior[i];
-    if (nothing) return x;
-    Node *n = node_begin(g, "pad");
-    node_input(n, x);
-    node_input(n, const_scalar(g, x->dt, value));
-    node_dims(n, "lo", x->rank, lo);
-    node_dims(n, "hi", x->rank, hi);
-    node_ints(n, "interior", x->rank, interior);
-    return node_finish(n);
-}
-
 static Value *pad_by(Graph *g, Value *x, int spatial, Expr *const *lo, Expr *const *hi, double value) {
     Expr *l[MAX_RANK], *h[MAX_RANK];
-    int64_t interior[MAX_RANK] = {0};
     for (int i = 0; i < x->rank; i++) {
         l[i] = i < 2 || i - 2 >= spatial || !lo ? expr_int(g->c, 0) : lo[i - 2];
         h[i] = i < 2 || i - 2 >= spatial || !hi ? expr_int(g->c, 0) : hi[i - 2];
     }
-    return make_pad(g, x, l, h, interior, value);
+    return build_pad(g, x, l, h, NULL, const_scalar(g, x->dt, value));
 }
 
 Value *window_pad(Graph *g, Value *x, const Window *w, double value) {
@@ -270,10 +257,8 @@ static Value *window_counts(Graph *g, Value *x, const Window *w, Expr *const *ke
         dim[2 + i] = padding ? expr_add(c, x->dim[2 + i], pads) : x->dim[2 + i];
         hi[i] = padding ? w->over[i] : expr_add(c, w->hi[i], w->over[i]);
     }
-    Node *n = node_begin(g, "broadcast");
-    node_input(n, const_scalar(g, x->dt, 1));
-    node_dims(n, "dims", x->rank, dim);
-    Value *ones = pad_by(g, node_finish(n), w->spatial, padding ? NULL : w->lo, hi, 0);
+    Value *ones = build_broadcast(g, const_scalar(g, x->dt, 1), x->rank, dim);
+    ones = pad_by(g, ones, w->spatial, padding ? NULL : w->lo, hi, 0);
     return make_pool(g, "pool_sum", ones, w, kernel);
 }
 
@@ -325,9 +310,7 @@ static void import_global_max(Import *n) {
 static Value *spatial_count(Graph *g, const Value *x) {
     Expr *size = expr_int(g->c, 1);
     for (int i = 2; i < x->rank; i++) size = expr_mul(g->c, size, x->dim[i]);
-    if (dt_small(x->dt)) return make(g, "castlike", value_of_exprs(g, 0, 1, &size), (Value *)x);
-    size = expr_cast(g->c, size, x->dt);
-    return value_of_exprs(g, 0, 1, &size);
+    return build_scalar(g, x->dt, size);
 }
 
 static void import_global_average(Import *n) {

@@ -16,8 +16,6 @@ bool import_window_moves(Import *n, int spatial, Window *w);
 bool import_window(Import *n, const Value *x, Expr *const *kernel, Window *w);
 /* x with the window's padding around it. */
 Value *window_pad(Graph *g, Value *x, const Window *w, double value);
-/* lo, hi (elements) and interior (elements between neighbours) per axis; x itself when all are 0. */
-Value *make_pad(Graph *g, Value *x, Expr *const *lo, Expr *const *hi, const int64_t *interior, double value);
 
 /* Elements from the first to the last that a kernel touches. */
 Expr *window_reach(Ctx *c, Expr *kernel, int64_t dilation);

@@ -1,0 +1,63 @@
+/* Where sizes and the program meet: known elements as a tensor, elements of a tensor as symbols, and checks. */
+#include "import.h"
+#include "lower.h"
+
+/* ---- exprs: a tensor from expressions ---- */
+
+static void exprs_shape(Node *n) {
+    const Attr *a = node_attr(n, "values");
+    Expr *dim = expr_int(n->graph->c, a->n);
+    node_out(n, 0, a->n ? (DType)a->dims[0]->type.dt : I64, (int)attr_int(n, "rank"), &dim);
+}
+
+static Expr *exprs_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    Ctx *c = L->c;
+    const Attr *a = node_attr(n, "values");
+    if (!n->out[0]->rank) return a->dims[0];
+    Expr *e = a->dims[a->n - 1];
+    for (int i = a->n - 2; i >= 0; i--) e = expr_select(c, expr2(c, E_EQ, idx[0], expr_int(c, i)), a->dims[i], e);
+    return e;
+}
+
+/* ---- read: symbols from a tensor ---- */
+
+static void read_lower(Lower *L, Node *n) {
+    Ctx *c = L->c;
+    Value *x = n->in[0];
+    const Attr *a = node_attr(n, "syms");
+    for (int i = 0; i < a->n; i++) {
+        Expr *idx[MAX_RANK];
+        int64_t rest = i;
+        for (int k = x->rank - 1; k >= 0; k--) {
+            idx[k] = expr_int(c, rest % (int64_t)x->dim[k]->bits);
+            rest /= (int64_t)x->dim[k]->bits;
+        }
+        Stmt *s = stmt_new(L->p, lower_block(L), S_LET);
+        s->var = a->syms[i];
+        s->e = expr_cast(c, lower_elem(L, x, idx), I64);
+    }
+}
+
+static void no_outputs(Node *n) { (void)n; }
+
+/* ---- check ---- */
+
+static void check_lower(Lower *L, Node *n) {
+    Stmt *s = stmt_new(L->p, lower_block(L), S_CHECK);
+    s->e = node_attr(n, "cond")->dim;
+    s->status = 1; /* runtime/program.h: GRADC_RUN_SHAPE */
+}
+
+const Op gd_ops_symbol[] = {
+    {.name = "exprs", .kind = OP_VIEW, .flags = OF_CHEAP | OF_NO_GRAD, .in = "", .out = "y",
+     .attrs = {{"values", AT_DIMS, 0, true}, {"rank", AT_INT, 1, false}}, .shape = exprs_shape, .elem = exprs_elem,
+     .doc = "A tensor of rank 0 or 1 whose elements are expressions over symbols."},
+    {.name = "read", .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "x", .out = "", .types = "int",
+     .attrs = {{"syms", AT_SYMS, 0, true}}, .shape = no_outputs, .lower = read_lower,
+     .doc = "Defines a symbol for each element of an integer tensor: from here on sizes and positions may depend on it."},
+    {.name = "check", .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "", .out = "",
+     .attrs = {{"cond", AT_DIM, 0, true}, {"what", AT_STRING, 0, false}}, .shape = no_outputs, .lower = check_lower,
+     .doc = "The program stops with a status when the condition on symbols does not hold."},
+};
+const int gd_ops_symbol_n = sizeof gd_ops_symbol / sizeof *gd_ops_symbol;

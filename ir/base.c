@@ -146,6 +146,26 @@ static GD_NORETURN void exhausted(Ctx *c, int code, const char *message, const c
     gd_leave(c);
 }
 
+static void close_scratch(void *arg) {
+    Ctx **s = arg;
+    gd_close(*s);
+    *s = NULL;
+}
+
+void gd_scratch(Ctx *c, void (*fn)(Ctx *, void *), void *arg) {
+    Ctx **s = gd_new(c, Ctx *);
+    Budget b = c->budget;
+    b.max_bytes -= c->bytes;
+    if (!b.max_bytes) b.max_bytes = 1;
+    if (!(*s = gd_open(&b))) exhausted(c, 506, "out of memory", NULL);
+    gd_defer(c, close_scratch, s);
+    if (gd_enter(*s, fn, arg)) {
+        const Diag *d = gd_diag(*s, 0);
+        gd_fail(c, d->code, d->help, "%s", d->message);
+    }
+    close_scratch(s);
+}
+
 static void *alloc(Ctx *c, size_t bytes, size_t align) {
     if (bytes > c->budget.max_bytes || c->bytes > c->budget.max_bytes - bytes)
         exhausted(c, 501, "the compilation needs more memory than it may use", "raise it with --max-memory");

@@ -65,6 +65,9 @@ void gd_set_stage(Ctx *c, const char *stage); /* for gd_bug: the pass that runs 
 void gd_check_time(Ctx *c);                   /* leaves when max_seconds is over; call it in long loops */
 const Budget *gd_budget(const Ctx *c);
 void gd_defer(Ctx *c, void (*fn)(void *), void *arg);
+/* Runs fn with a Ctx of its own for what is not needed afterwards; it is closed at the end, or with c. What ends fn early
+   ends the caller too. */
+void gd_scratch(Ctx *c, void (*fn)(Ctx *scratch, void *arg), void *arg);
 size_t gd_bytes_used(const Ctx *c);
 /* State that a file of ir/ keeps for the whole compilation (its tables); zero at first. */
 enum { SLOT_EXPR, SLOT_MATH, SLOT_GRAPH, SLOTS };

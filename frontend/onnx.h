@@ -42,6 +42,11 @@ PbModel *pb_model_file(Ctx *c, const char *path);
 bool pb_is_model(const void *bytes, size_t n);
 
 
+/* ---- onnxtext.c, onnxprint.c: the ONNX text syntax to the same messages ---- */
+
+PbModel *pb_model_text(Ctx *c, const char *text, size_t n); /* leaves with E104: line, column, what was expected */
+void pb_print(Text *t, PbModel *m); /* and back; leaves with E402 at what the syntax cannot say (sparse tensors) */
+
 /* ---- tensorpb.c: messages to tensors in memory form; valuepb.c: values in files of their own ---- */
 
 /* Where a model's external data may lie: below dir, and nowhere else. One a compilation. */

@@ -25,8 +25,7 @@ int64_t gradc_get_signed(int dtype, const void *p);
 bool gradc_put_integer(int dtype, bool negative, uint64_t magnitude, void *p); /* false: out of range */
 double gradc_power2(int k); /* 2^k, for normal results */
 
-/* strtod and printf speak the locale of the host program; a VALUE always has a point. */
-double gradc_read_decimal(const char *s, float *single);
+/* As gradc_read_decimal: printf speaks the locale of the host program. */
 void gradc_write_decimal(char *buf, size_t size, int digits, double v);
 
 /* gradc_npy_write up to the moment the file takes its name: what renaming temp to path completes. */

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-static void float_text(char *buf, size_t size, int dtype, const void *p) {
+void gradc_float_text(char *buf, size_t size, int dtype, const void *p) {
     double v = gradc_get_float(dtype, p);
     if (isnan(v) || isinf(v)) { snprintf(buf, size, "%s", isnan(v) ? "nan" : v < 0 ? "-inf" : "inf"); return; }
     if (v > -1e7 && v < 1e7 && v == (double)(int64_t)v) { snprintf(buf, size, "%.0f", v); return; }
@@ -36,13 +36,13 @@ static void print_element(FILE *f, int dtype, const char *p) {
     case TEXT: { const char *s; memcpy(&s, p, sizeof s); print_text(f, s); return; }
     case COMPLEX: {
         int part = dtype == GRADC_C64 ? GRADC_F32 : GRADC_F64;
-        float_text(buf, sizeof buf, part, p);
+        gradc_float_text(buf, sizeof buf, part, p);
         fputs(buf, f);
-        float_text(buf, sizeof buf, part, p + gradc_types[part].size);
+        gradc_float_text(buf, sizeof buf, part, p + gradc_types[part].size);
         fprintf(f, "%s%sj", buf[0] == '-' ? "" : "+", buf);
         return;
     }
-    default: float_text(buf, sizeof buf, dtype, p); fputs(buf, f);
+    default: gradc_float_text(buf, sizeof buf, dtype, p); fputs(buf, f);
     }
 }
 

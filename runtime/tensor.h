@@ -56,6 +56,10 @@ uint16_t gradc_f32_to_f16(float f);
 float gradc_bf16_to_f32(uint16_t h);
 uint16_t gradc_f32_to_bf16(float f);
 
+/* Decimal text of less than 400 characters, with a point whatever the locale of the host program is. *single is rounded from
+   the text too, not from the result. */
+double gradc_read_decimal(const char *s, float *single);
+
 /* Number of elements and bytes; a negative dim, a rank over the limit or an overflow is an error. The product of the
    dims other than 0 must not overflow either, so code that multiplies them in any order is safe. */
 int gradc_shape_bytes(int dtype, int rank, const int64_t *dims, size_t *count, size_t *bytes, GradcError *e);
@@ -73,6 +77,8 @@ void gradc_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out
    i only, and a narrower float is the wider one cut off, so a model in f16 and one in f32 see the same data. */
 int gradc_tensor_random(GradcTensor *t, uint64_t seed, GradcError *e);
 
+/* One float as text: as few digits as read back to the same bits; inf, nan. */
+void gradc_float_text(char *buf, size_t size, int dtype, const void *p);
 /* `name f32[2,3] = [[1, 2, 3], [4, 5, 6]]` and a newline. Numbers have as few digits as read back to the same bits.
    A tensor of more than limit elements shows only the edges of each axis. */
 enum { GRADC_PRINT_LIMIT = 100 };

@@ -1,0 +1,374 @@
+/* Reductions over axes, positions of extremes, running sums and products; ONNX's reductions over them.
+
+   When the last axis is among the reduced ones the sum runs in 16 fixed lanes, otherwise element after element in
+   index order (docs/numerics.md): what is computed never depends on the machine. Small floats accumulate in f32. */
+#include "build.h"
+#include "grad.h"
+#include "lower.h"
+#include <math.h>
+
+static DType wide(DType t) { return dt_small(t) ? F32 : t; }
+static Expr *widen(Ctx *c, Expr *e) { return expr_cast(c, e, wide((DType)e->type.dt)); }
+
+static uint64_t reduced(const Node *n) {
+    const Attr *axes = node_attr(n, "axes");
+    uint64_t set = 0;
+    for (int i = 0; i < axes->n; i++) set |= 1ull << axes->ints[i];
+    return set;
+}
+
+/* ---- sum, product, extremes ---- */
+
+static void reduce_shape(Node *n) {
+    const Value *x = n->in[0];
+    const Attr *axes = node_attr(n, "axes");
+    Expr *dim[MAX_RANK];
+    int rank = 0;
+    bool keep = attr_int(n, "keepdims") != 0;
+    for (int i = 0; i < axes->n; i++)
+        if (axes->ints[i] < 0 || axes->ints[i] >= x->rank) {
+            node_error(n, 204, NULL, "axis %lld is outside a tensor of rank %d", (long long)axes->ints[i], x->rank);
+            return;
+        }
+    for (int i = 0; i < x->rank; i++) {
+        if (!(reduced(n) >> i & 1)) dim[rank++] = x->dim[i];
+        else if (keep) dim[rank++] = expr_int(n->graph->c, 1);
+    }
+    node_out(n, 0, x->dt, rank, dim);
+}
+
+/* The reduction of a row: its operator and what it gives for no elements. */
+static ExprKind combine(const Node *n) {
+    static const struct { const char *name; ExprKind op; } ops[] = {
+        {"reduce_sum", E_ADD}, {"reduce_prod", E_MUL}, {"reduce_max", E_MAX}, {"reduce_min", E_MIN}};
+    int i = 0;
+    while (i < 3 && strcmp(ops[i].name, n->op->name)) i++;
+    return ops[i].op;
+}
+
+/* The least (greatest) value of a type: the infinities of floats. */
+static Expr *extreme(Ctx *c, DType t, bool greatest) { return expr_num(c, t, greatest ? INFINITY : -INFINITY); }
+
+static Expr *neutral(Ctx *c, ExprKind op, DType t) {
+    if (op == E_ADD) return expr_num(c, t, 0);
+    if (op == E_MUL) return expr_num(c, t, 1);
+    return extreme(c, t, op == E_MIN);
+}
+
+/* An input read with some axes running and the others fixed. */
+typedef struct Walk { Node *n; ExprKind op; int nloops; int axis[MAX_RANK]; Expr *at[MAX_RANK]; } Walk;
+
+static Expr *walk_load(Lower *L, void *arg, Expr *const *k) {
+    Walk *w = arg;
+    Expr *at[MAX_RANK];
+    memcpy(at, w->at, sizeof at);
+    for (int i = 0; i < w->nloops; i++) at[w->axis[i]] = k[i];
+    return widen(L->c, lower_elem(L, w->n->in[0], at));
+}
+
+static void reduce_step(Lower *L, void *arg, Expr *const *k, Expr *const *acc, Expr **next) {
+    next[0] = expr2(L->c, ((Walk *)arg)->op, acc[0], walk_load(L, arg, k));
+}
+
+static Expr *reduce_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    Ctx *c = L->c;
+    const Value *x = n->in[0];
+    Walk w = {.n = n, .op = combine(n)};
+    Accum a = {.nacc = 1, .step = reduce_step, .arg = &w, .init = {neutral(c, w.op, wide(x->dt))}};
+    bool keep = attr_int(n, "keepdims") != 0;
+    int o = 0;
+    for (int i = 0; i < x->rank; i++) {
+        if (reduced(n) >> i & 1) {
+            a.trip[w.nloops] = x->dim[i];
+            w.axis[w.nloops++] = i;
+            o += keep;
+        } else w.at[i] = idx[o++];
+    }
+    a.nloops = w.nloops;
+    Expr *r;
+    if (!w.nloops) r = walk_load(L, &w, NULL);
+    else if (w.axis[w.nloops - 1] == x->rank - 1)
+        r = lower_lanes(L, w.op, w.nloops, a.trip, a.init[0], n->out[0]->rank, idx, walk_load, &w);
+    else lower_accum(L, &a, n->out[0]->rank, idx, &r);
+    return expr_cast(c, r, x->dt);
+}
+
+/* A reduced value with its axes back as size 1, then repeated to x's shape. */
+static Value *spread(Graph *g, const Node *n, Value *v) {
+    Expr *dim[MAX_RANK];
+    const Value *x = n->in[0];
+    for (int i = 0; i < x->rank; i++) dim[i] = reduced(n) >> i & 1 ? expr_int(g->c, 1) : x->dim[i];
+    return build_broadcast(g, build_reshape(g, v, x->rank, dim), x->rank, x->dim);
+}
+
+static void sum_grad(Grad *G, Node *n, Value *const *dy) { grad_add(G, n->in[0], spread(G->g, n, dy[0])); }
+
+/* Shared evenly among the elements that are the extreme one. */
+static void extreme_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    Value *x = n->in[0];
+    const Attr *axes = node_attr(n, "axes");
+    Value *mine = build_cast(g, make(g, "equal", x, spread(g, n, n->out[0])), x->dt);
+    Value *count = build_reduce(g, "reduce_sum", mine, axes->n, axes->ints, attr_int(n, "keepdims") != 0);
+    grad_add(G, x, make(g, "mul", mine, spread(g, n, make(g, "div", dy[0], count))));
+}
+
+static Value *running(Graph *g, const char *op, Value *x, int axis, bool exclusive, bool reverse) {
+    Node *n = node_begin(g, op);
+    node_input(n, x);
+    node_int(n, "axis", axis);
+    node_int(n, "exclusive", exclusive);
+    node_int(n, "reverse", reverse);
+    return node_finish(n);
+}
+
+/* The product of all others: of those before times of those after, along the reduced axes merged into one. No division,
+   so zeros do no harm. */
+static void prod_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    Ctx *c = g->c;
+    Value *x = n->in[0];
+    int64_t perm[MAX_RANK], back[MAX_RANK];
+    int at = 0, kept;
+    for (int i = 0; i < x->rank; i++)
+        if (!(reduced(n) >> i & 1)) perm[at++] = i;
+    kept = at;
+    for (int i = 0; i < x->rank; i++)
+        if (reduced(n) >> i & 1) perm[at++] = i;
+    for (int i = 0; i < x->rank; i++) back[perm[i]] = i;
+    Expr *dim[MAX_RANK + 1], *all = expr_int(c, 1);
+    Value *t = build_transpose(g, x, perm);
+    for (int i = 0; i < kept; i++) dim[i] = t->dim[i];
+    for (int i = kept; i < x->rank; i++) all = expr_mul(c, all, t->dim[i]);
+    dim[kept] = all;
+    Value *flat = build_reshape(g, t, kept + 1, dim);
+    Value *others = make(g, "mul", running(g, "cumprod", flat, kept, true, false), running(g, "cumprod", flat, kept, true, true));
+    others = build_transpose(g, build_reshape(g, others, x->rank, t->dim), back);
+    grad_add(G, x, make(g, "mul", spread(g, n, dy[0]), others));
+}
+
+/* ---- where the extreme is ---- */
+
+static void arg_shape(Node *n) {
+    const Value *x = n->in[0];
+    Expr *dim[MAX_RANK];
+    int rank = 0, axis = node_axis(n, attr_int(n, "axis"), x->rank);
+    bool keep = attr_int(n, "keepdims") != 0;
+    for (int i = 0; i < x->rank; i++) {
+        if (i != axis) dim[rank++] = x->dim[i];
+        else if (keep) dim[rank++] = expr_int(n->graph->c, 1);
+    }
+    node_out(n, 0, I64, rank, dim);
+}
+
+/* The first (last) extreme element; the first (last) NaN before all numbers, as numpy has it. */
+static void arg_step(Lower *L, void *arg, Expr *const *k, Expr *const *acc, Expr **next) {
+    Walk *w = arg;
+    Ctx *c = L->c;
+    bool last = attr_int(w->n, "select_last_index") != 0;
+    Expr *x = walk_load(L, arg, k), *best = acc[0];
+    Expr *better = expr2(c, last ? E_LE : E_LT, w->op == E_MAX ? best : x, w->op == E_MAX ? x : best);
+    if (dt_float((DType)x->type.dt)) {
+        Expr *nan = expr_op(c, E_ISNAN, x->type, 1, &x), *already = expr_op(c, E_ISNAN, x->type, 1, &best);
+        better = expr2(c, E_OR, better, last ? nan : expr2(c, E_AND, nan, expr1(c, E_NOT, already)));
+    }
+    next[0] = expr_select(c, better, x, best);
+    next[1] = expr_select(c, better, k[0], acc[1]);
+}
+
+static Expr *arg_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    Ctx *c = L->c;
+    const Value *x = n->in[0];
+    int64_t axis = attr_int(n, "axis");
+    if (axis < 0) axis += x->rank;
+    bool most = !strcmp(n->op->name, "argmax"), keep = attr_int(n, "keepdims") != 0;
+    Walk w = {.n = n, .op = most ? E_MAX : E_MIN, .nloops = 1, .axis = {(int)axis}};
+    Accum a = {.nloops = 1, .nacc = 2, .step = arg_step, .arg = &w, .trip = {x->dim[axis]},
+               .init = {extreme(c, wide(x->dt), !most), expr_int(c, 0)}};
+    for (int i = 0, o = 0; i < x->rank; i++) {
+        if (i != axis) w.at[i] = idx[o++];
+        else o += keep;
+    }
+    Expr *r[2];
+    lower_accum(L, &a, n->out[0]->rank, idx, r);
+    return r[1];
+}
+
+/* ---- running sums and products ---- */
+
+static void running_shape(Node *n) {
+    node_axis(n, attr_int(n, "axis"), n->in[0]->rank);
+    if (!n->in[0]->rank) node_error(n, 301, NULL, "a scalar has no axis to run along");
+    else node_out(n, 0, n->in[0]->dt, n->in[0]->rank, n->in[0]->dim);
+}
+
+static void running_lower(Lower *L, Node *n) {
+    Ctx *c = L->c;
+    const Value *x = n->in[0];
+    Buf *y = lower_buf(L, n->out[0]);
+    int64_t axis = attr_int(n, "axis");
+    if (axis < 0) axis += x->rank;
+    bool exclusive = attr_int(n, "exclusive") != 0, sum = !strcmp(n->op->name, "cumsum");
+    Expr *at[MAX_RANK], *one = expr_int(c, 1);
+    for (int i = 0; i < x->rank; i++)
+        if (i != axis) at[i] = lower_open(L, "i", x->dim[i], true);
+    Buf *acc = lower_reg(L, wide(x->dt), "acc");
+    lower_store(L, acc, NULL, neutral(c, sum ? E_ADD : E_MUL, wide(x->dt)));
+    Expr *k = lower_open(L, "k", x->dim[axis], false);
+    at[axis] = attr_int(n, "reverse") ? expr_sub(c, expr_sub(c, x->dim[axis], one), k) : k;
+    Expr *before = lower_load(L, acc, NULL), *next = expr2(c, sum ? E_ADD : E_MUL, before, widen(c, lower_elem(L, n->in[0], at)));
+    if (exclusive) lower_store(L, y, at, expr_cast(c, before, x->dt));
+    lower_store(L, acc, NULL, next);
+    if (!exclusive) lower_store(L, y, at, expr_cast(c, lower_load(L, acc, NULL), x->dt));
+    lower_close(L, x->rank);
+}
+
+static int running_axis(const Node *n) {
+    int64_t axis = attr_int(n, "axis");
+    return (int)(axis < 0 ? axis + n->in[0]->rank : axis);
+}
+
+static void cumsum_grad(Grad *G, Node *n, Value *const *dy) {
+    bool exclusive = attr_int(n, "exclusive") != 0, reverse = attr_int(n, "reverse") != 0;
+    grad_add(G, n->in[0], running(G->g, "cumsum", dy[0], running_axis(n), exclusive, !reverse));
+}
+
+/* dx_i = sum over the outputs that x_i is a factor of, of dy * y, over x_i: defined where no element is zero. */
+static void cumprod_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    bool exclusive = attr_int(n, "exclusive") != 0, reverse = attr_int(n, "reverse") != 0;
+    Value *sum = running(g, "cumsum", make(g, "mul", dy[0], n->out[0]), running_axis(n), exclusive, !reverse);
+    grad_add(G, n->in[0], make(g, "div", sum, n->in[0]));
+}
+
+/* ---- ONNX ---- */
+
+/* Axes as a list without doubles, none negative; all of them when none are given, unless noop_with_empty_axes. */
+static int import_axes(Import *n, int rank, int64_t *axes) {
+    const int64_t *given = NULL;
+    int count = n->opset >= 18 || (n->opset >= 13 && !strcmp(n->op, "ReduceSum")) ? import_const_list(n, "axes", 1, &given)
+                                                                                   : import_ints(n, "axes", &given);
+    bool none = import_int(n, "noop_with_empty_axes", 0) != 0, seen[MAX_RANK] = {false};
+    int out = 0;
+    if (count <= 0 && none) return 0;
+    for (int i = 0; i < count; i++) {
+        int axis = import_axis(n, given[i], rank);
+        if (axis < 0) return -1;
+        seen[axis] = true;
+    }
+    for (int i = 0; i < rank; i++)
+        if (count <= 0 || seen[i]) axes[out++] = i;
+    return out;
+}
+
+typedef struct Reduce { Import *n; int count; int64_t axes[MAX_RANK]; bool keep; } Reduce;
+
+static Value *take(const Reduce *r, const char *op, Value *x) { return build_reduce(r->n->g, op, x, r->count, r->axes, r->keep); }
+
+/* log(sum(exp(x))), with the largest element taken out first; where that is infinite, it is the answer's own business. */
+static Value *log_sum_exp(const Reduce *r, Value *x) {
+    Graph *g = r->n->g;
+    Value *m = build_reduce(g, "reduce_max", x, r->count, r->axes, true), *inf = const_scalar(g, x->dt, INFINITY);
+    m = make(g, "detach", make(g, "where", make(g, "less", make(g, "abs", m), inf), m, const_scalar(g, x->dt, 0)));
+    Value *sum = take(r, "reduce_sum", make(g, "exp", make(g, "sub", x, m)));
+    return make(g, "add", make(g, "log", sum), build_reshape(g, m, sum->rank, sum->dim));
+}
+
+static Value *square(Graph *g, Value *x) { return make(g, "mul", x, x); }
+
+static Value *mean(const Reduce *r, Value *x) {
+    Graph *g = r->n->g;
+    Expr *count = expr_int(g->c, 1);
+    for (int i = 0; i < r->count; i++) count = expr_mul(g->c, count, x->dim[r->axes[i]]);
+    return make(g, "div", take(r, "reduce_sum", x), build_scalar(g, x->dt, count));
+}
+
+static Value *extreme_of(const Reduce *r, const char *op, Value *x) {
+    if (x->dt != BOOL) return take(r, op, x);
+    return build_cast(r->n->g, take(r, op, build_cast(r->n->g, x, U8)), BOOL);
+}
+
+static void import_reduce(Import *n) {
+    Graph *g = n->g;
+    Reduce r = {.n = n};
+    if (!import_need(n, 1, 2) || n->in[0]->rank < 0) return;
+    Value *x = n->in[0];
+    const char *op = n->op + strlen("Reduce");
+    r.keep = import_int(n, "keepdims", 1) != 0;
+    r.count = import_axes(n, x->rank, r.axes);
+    if (r.count < 0) return;
+    if (!strcmp(op, "Sum")) n->out[0] = take(&r, "reduce_sum", x);
+    else if (!strcmp(op, "Prod")) n->out[0] = take(&r, "reduce_prod", x);
+    else if (!strcmp(op, "Max")) n->out[0] = extreme_of(&r, "reduce_max", x);
+    else if (!strcmp(op, "Min")) n->out[0] = extreme_of(&r, "reduce_min", x);
+    else if (!strcmp(op, "Mean")) n->out[0] = mean(&r, x);
+    else if (!strcmp(op, "L1")) n->out[0] = take(&r, "reduce_sum", make(g, "abs", x));
+    else if (!strcmp(op, "L2")) n->out[0] = make(g, "sqrt", take(&r, "reduce_sum", square(g, x)));
+    else if (!strcmp(op, "LogSum")) n->out[0] = make(g, "log", take(&r, "reduce_sum", x));
+    else if (!strcmp(op, "LogSumExp")) n->out[0] = log_sum_exp(&r, x);
+    else n->out[0] = take(&r, "reduce_sum", square(g, x));
+}
+
+static void import_arg(Import *n) {
+    if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return;
+    int axis = import_axis(n, import_int(n, "axis", 0), n->in[0]->rank);
+    if (axis < 0) return;
+    Node *m = node_begin(n->g, !strcmp(n->op, "ArgMax") ? "argmax" : "argmin");
+    node_input(m, n->in[0]);
+    node_int(m, "axis", axis);
+    node_int(m, "keepdims", import_int(n, "keepdims", 1));
+    node_int(m, "select_last_index", import_int(n, "select_last_index", 0));
+    n->out[0] = node_finish(m);
+}
+
+static void import_running(Import *n) {
+    int64_t axis;
+    if (!import_need(n, 2, 2) || n->in[0]->rank < 0) return;
+    if (!import_const_scalar(n, 1, &axis)) {
+        import_error(n, 402, "make the axis a constant", "the axis is not known when compiling");
+        return;
+    }
+    int k = import_axis(n, axis, n->in[0]->rank);
+    if (k < 0) return;
+    n->out[0] = running(n->g, !strcmp(n->op, "CumSum") ? "cumsum" : "cumprod", n->in[0], k, import_int(n, "exclusive", 0) != 0,
+                        import_int(n, "reverse", 0) != 0);
+}
+
+static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
+
+#define REDUCE .kind = OP_REDUCE, .in = "x", .out = "y", .types = "num", .shape = reduce_shape, .elem = reduce_elem, \
+               .attrs = {{"axes", AT_INTS, 0, true}, {"keepdims", AT_INT, 1, false}}
+#define ARG .kind = OP_REDUCE, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .shape = arg_shape, .elem = arg_elem, \
+            .attrs = {{"axis", AT_INT, 0, true}, {"keepdims", AT_INT, 1, false}, {"select_last_index", AT_INT, 0, false}}
+#define RUNNING .kind = OP_SORT, .in = "x", .out = "y", .types = "num", .shape = running_shape, .lower = running_lower, \
+                .rereads = reads_again, \
+                .attrs = {{"axis", AT_INT, 0, true}, {"exclusive", AT_INT, 0, false}, {"reverse", AT_INT, 0, false}}
+#define ONNX(NAME) .kind = OP_BUILD, .onnx = "Reduce" NAME, .import = import_reduce
+
+const Op gd_ops_reduce[] = {
+    {.name = "reduce_sum", REDUCE, .grad = sum_grad, .doc = "The sum over axes; 0 over no elements."},
+    {.name = "reduce_prod", REDUCE, .grad = prod_grad, .doc = "The product over axes; 1 over no elements."},
+    {.name = "reduce_max", REDUCE, .grad = extreme_grad, .doc = "The largest element over axes, NaN if there is one; minus infinity over no elements."},
+    {.name = "reduce_min", REDUCE, .grad = extreme_grad, .doc = "The smallest element over axes, NaN if there is one; infinity over no elements."},
+    {.name = "argmax", ARG, .doc = "Where along the axis the first (or last) largest element is; a NaN counts as the largest."},
+    {.name = "argmin", ARG, .doc = "Where along the axis the first (or last) smallest element is; a NaN counts as the smallest."},
+    {.name = "cumsum", RUNNING, .grad = cumsum_grad, .doc = "The sum of the elements up to each along an axis (exclusive: before it; reverse: from the end)."},
+    {.name = "cumprod", RUNNING, .grad = cumprod_grad, .doc = "The product of the elements up to each along an axis (exclusive: before it; reverse: from the end)."},
+    {ONNX("Sum"), .doc = "Sum over axes."},
+    {ONNX("Prod"), .doc = "Product over axes."},
+    {ONNX("Max"), .doc = "Largest element over axes."},
+    {ONNX("Min"), .doc = "Smallest element over axes."},
+    {ONNX("Mean"), .doc = "Sum over axes, divided by the number of elements."},
+    {ONNX("L1"), .doc = "Sum of absolute values over axes."},
+    {ONNX("L2"), .doc = "Square root of the sum of squares over axes."},
+    {ONNX("LogSum"), .doc = "Logarithm of the sum over axes."},
+    {ONNX("LogSumExp"), .doc = "Logarithm of the sum of exponentials over axes, the largest element taken out first."},
+    {ONNX("SumSquare"), .doc = "Sum of squares over axes."},
+    {.kind = OP_BUILD, .onnx = "ArgMax", .import = import_arg, .doc = "Position of the largest element along an axis."},
+    {.kind = OP_BUILD, .onnx = "ArgMin", .import = import_arg, .doc = "Position of the smallest element along an axis."},
+    {.kind = OP_BUILD, .onnx = "CumSum", .import = import_running, .doc = "Running sum along an axis."},
+    {.kind = OP_BUILD, .onnx = "CumProd", .import = import_running, .doc = "Running product along an axis."},
+};
+const int gd_ops_reduce_n = sizeof gd_ops_reduce / sizeof *gd_ops_reduce;

@@ -22,7 +22,8 @@ typedef struct ImportAttr {
     const char *const *strings;
     ImportTensor tensor;
     const void *graph;       /* the front end's own; import_region makes a Graph of it */
-    DType type;              /* TYPE: element type; rank -1 when no shape */
+    DType type;              /* TYPE: element type; tensor has the shape: rank -1 when there is none, dim -1 when it is open */
+    bool sequence;           /* TYPE: of a sequence of such tensors */
     bool used;               /* asked for: what stays false is reported */
 } ImportAttr;
 

@@ -1,0 +1,61 @@
+/* The ONNX importer's parts: onnx.c (graphs, nodes, functions), onnxtype.c (types and dims), onnxattr.c (attributes). */
+#ifndef GD_ONNXGRAPH_H
+#define GD_ONNXGRAPH_H
+#include "onnx.h"
+#include "frontend.h"
+#include "import.h"
+
+/* One --dim. */
+typedef struct DimOption { const char *text, *name; int64_t lo, hi; bool used; } DimOption;
+
+typedef struct Model {
+    Ctx *c;
+    PbModel *pb;
+    PbSource *src;
+    const FrontOptions *o;
+    VEC(DimOption) dims;
+    Map *named;       /* dim_param -> Expr, what stands for it */
+    Map *functions;   /* domain, name and overload -> PbFunction */
+    VEC(const char *) open; /* names of the dims that were left open, for messages */
+    int64_t nodes;    /* imported so far, those of functions counted at every call */
+    int64_t consts;
+    int depth;        /* of subgraphs and function calls */
+} Model;
+
+/* Where names mean something: a graph, or the body of a function at one call. */
+typedef struct Scope Scope;
+struct Scope {
+    Scope *outer;     /* of a subgraph, the graph around it; a function's body sees nothing outside */
+    Graph *g;
+    Map *values;      /* name -> Value */
+    Map *makers;      /* name -> text: which input, initializer or node makes it */
+    Map *opsets;      /* domain -> version, as a pointer */
+    Map *attrs;       /* in a function: attribute -> BoundAttr; NULL outside */
+    const char *path; /* what the labels of its nodes start with */
+};
+
+/* An attribute that a function's body refers to: graphs in it see the names of where it was written. */
+typedef struct BoundAttr { PbAttr *a; Scope *scope; } BoundAttr;
+/* ImportAttr.graph */
+typedef struct Subgraph { const PbGraph *pb; Scope *scope; const char *path; } Subgraph;
+
+/* ---- onnx.c ---- */
+/* path: whose directory external data may lie in; NULL: none. */
+Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const FrontOptions *o);
+
+/* ---- onnxtype.c ---- */
+void dims_read(Model *m);                 /* the --dim options; E601 */
+void dims_finish(Model *m);               /* E601 for those that name no dim */
+/* A graph input of the type in the file; NULL after an error. */
+Value *type_input(Model *m, Graph *g, const PbValueInfo *v);
+/* Element type, nesting and rank of v against what the file says; false after an error. */
+bool type_agrees(Model *m, const char *what, const Value *v, const PbType *t);
+/* TYPE attributes: dtype and shape, -1 for an open dim. */
+bool type_attr(Model *m, const PbType *t, ImportAttr *out);
+
+/* ---- onnxattr.c ---- */
+/* The attributes of a node as rows want them; false after an error. */
+bool attrs_convert(Model *m, Scope *s, const char *label, const PbNode *p, Import *n);
+/* The attribute as it stands where the function was called; NULL: not given there. */
+PbAttr *attr_resolve(Scope *s, PbAttr *a, Scope **where);
+#endif

@@ -36,7 +36,7 @@ typedef struct Gen {
     LLVMTargetMachineRef tm;
     LLVMTargetDataRef layout;
     bool jit;       /* for this process: constants are where the program has them */
-    bool x86;
+    bool has_minimum; /* the machine's min and max propagate NaN and order zeros */
     Unit *units;
     int nunits;
     Map *unit_of;   /* S_NEST -> the Unit its function goes to */

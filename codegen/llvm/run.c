@@ -130,6 +130,8 @@ void gen_run(Gen *g) {
     LLVMTypeRef at = type_ptr(u), i64 = type_int(u, 64), types[] = {at, at, at, at, type_size(g, u)};
     Fn f;
     fn_begin(&f, g, u, FN_RUN, gd_format(g->c, "%s_run_raw", g->prefix), LLVMFunctionType(type_int(u, 32), types, 5, false));
+    static const char *const names[] = {"ins", "outs", "syms", "arena", "arena_bytes"};
+    for (unsigned i = 0; i < 5; i++) LLVMSetValueName2(LLVMGetParam(f.f, i), names[i], strlen(names[i]));
     f.outs = LLVMGetParam(f.f, 1);
     f.syms = LLVMGetParam(f.f, 2);
     f.arena = LLVMGetParam(f.f, 3);

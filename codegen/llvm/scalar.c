@@ -19,13 +19,14 @@ static GD_NORETURN void undefined(Fn *f, const Expr *e) {
 
 /* ---- floats ---- */
 
-/* x86's minps and maxps answer with their second operand when one is a NaN or both are zeros. So, taken in both orders:
+/* A compare and a select are one minps or maxps of x86, which answers with its second operand when one is a NaN or both
+   are zeros. So, taken in both orders:
      min: the answers differ only in those cases, where their bitwise or is a NaN, or -0 if there is a -0: right;
      max: the or gives the NaN, but the wrong zero. Subtracting the bits in which the answers differ mends that: it is
           the sign only, and -0 - -0 = +0. A NaN stays one.
-   Other machines have instructions with our meaning. */
+   Where the machine has instructions with our meaning, they are used. */
 static Val extreme(Fn *f, bool max, Type t, Val a, Val b) {
-    if (!f->g->x86) return call(f, max ? "llvm.maximum" : "llvm.minimum", 2, (Val[]){a, b});
+    if (f->g->has_minimum) return call(f, max ? "llvm.maximum" : "llvm.minimum", 2, (Val[]){a, b});
     LLVMRealPredicate beats = max ? LLVMRealOGT : LLVMRealOLT;
     LLVMTypeRef bits = type_reg(f->u, vector(t.dt == F32 ? I32 : I64, t.lanes)), real = type_reg(f->u, t);
     Val p = LLVMBuildBitCast(f->b, choose(f, fcmp(f, beats, a, b), a, b), bits, "");

@@ -73,7 +73,6 @@ static Buf *const_buf(Lower *L, Value *v) {
     Buf *b = buf_new(L->p, SP_CONST, v->dt, v->rank, v->dim, gd_format(L->c, "w%d", v->id));
     b->data = v->data;
     b->label = v->label;
-    vec_push(L->c, &L->p->consts, b);
     return b;
 }
 
@@ -82,7 +81,6 @@ static Buf *temporary(Lower *L, Value *v) {
     Buf *b = buf_new(L->p, heap ? SP_HEAP : SP_ARENA, v->dt, v->rank, v->dim, gd_format(L->c, "t%d", v->id));
     set_strides(L->c, b, v);
     b->label = v->label;
-    vec_push(L->c, &L->p->bufs, b);
     if (heap) stmt_new(L->p, lower_block(L), S_ALLOC)->buf = b;
     return b;
 }
@@ -101,7 +99,7 @@ static Buf *port(Lower *L, Space space, const Value *v, int i, const char *name)
     Buf *b = buf_new(L->p, space, v->dt, v->rank, v->dim, gd_format(L->c, "%s%d", space == SP_IN ? "in" : "out", i));
     b->port = i;
     b->label = name;
-    vec_push(L->c, &L->p->params, b);
+    L->p->port_names.v[L->p->port_names.n - 1] = name;
     return b;
 }
 
@@ -227,16 +225,13 @@ Program *lower_graph(Graph *g) {
     Scope top = {.block = &p->body, .memo = map_new(c), .floor = true};
     L.scope = &top;
     for (int i = 0; i < g->syms.n; i++) vec_push(c, &p->syms, g->syms.v[i]);
-    for (int i = 0; i < g->in.n; i++) {
+    for (int i = 0; i < g->in.n; i++)
         map_putp(L.bufs, g->in.v[i], port(&L, SP_IN, g->in.v[i], i, g->in_names.v[i]));
-        vec_push(c, &p->port_names, g->in_names.v[i]);
-    }
     Buf **copy = gd_new_array(c, Buf *, g->out.n ? g->out.n : 1);
     bool *alloc = gd_new_array(c, bool, g->out.n ? g->out.n : 1);
     for (int i = 0; i < g->out.n; i++) {
         Value *v = g->out.v[i];
         Buf *b = port(&L, SP_OUT, v, i, g->out_names.v[i]);
-        vec_push(c, &p->port_names, g->out_names.v[i]);
         alloc[i] = value_data_sized(v);
         bool own = v->def && v->place == PL_ROOT && !v->into && !v->order && v->def->graph == g && !map_getp(L.bufs, v) &&
                    !alloc[i];

@@ -19,8 +19,8 @@
    A LET whose variable is a symbol (V_SYM, data) is where a size that only the data decides becomes known; it stands at
    the top level of the body or in a loop or branch of it, never inside a nest.
 
-   An expression inside a statement is a tree except for i64 arithmetic and constants: a shared value is bound by
-   LET (the verifier checks), so a back end prints what it sees and never computes a value twice. */
+   After `bind` (Program.bound) an expression inside a statement is a tree but for what expr_cheap allows: a shared value is
+   bound by LET (the verifier checks), so a back end prints what it sees and never computes a value twice. */
 #ifndef GD_LOOP_H
 #define GD_LOOP_H
 #include "expr.h"
@@ -71,6 +71,7 @@ struct Stmt {
     StmtKind kind;
     uint8_t mode;         /* FOR: LoopMode */
     bool free;            /* FOR: iterations are independent */
+    uint8_t width;        /* FOR, mode VECTOR: lanes; the trip count is that, or less: then only so many lanes live */
     Var *var;             /* FOR, LET */
     Expr *e;              /* FOR: trip count; WHILE, IF, CHECK: condition; LET, STORE: the value */
     Expr *mask;           /* STORE: NULL, a scalar bool, or (vectors) an i64: only so many leading lanes are written */
@@ -95,6 +96,7 @@ typedef struct Program {
     Block body;
     Expr *arena;          /* after plan: bytes, an expression in the inputs' symbols */
     bool grows;           /* HEAP buffers: the arena may turn out too small */
+    bool bound;           /* `bind` ran: no statement computes a value twice */
     int lanes;            /* f32 lanes of the target's vector registers (16, 8, 4); 0: not vectorised */
     int nbufs;            /* buffers made so far, for Buf.id */
     Map *nest_names;
@@ -124,8 +126,15 @@ void stmt_exprs(Stmt *s, Expr *(*fn)(void *, Expr *), void *arg); /* replaces ev
    place; what the copy made fresh is added to it. */
 Stmt *stmt_clone(Program *p, const Stmt *s, Map *vars);
 
+/* May stand several times in one statement: constants, variables, registers, and index arithmetic (scalar i64 and bool
+   operators over such, without a load). */
+bool expr_cheap(const Expr *e);
+
 /* Text both ways, the verifier, the interpreter. */
-void loop_print(Text *t, const Program *p);
+void loop_print(Text *t, const Program *p);       /* complete: loop_parse gives the same program */
+void loop_print_brief(Text *t, const Program *p); /* for readers: without the data of constants */
+/* Leaves with E104 when the text is none, or the program breaks an invariant. Constants that the text gives no data for
+   have none (data is NULL) and cannot be run. */
 Program *loop_parse(Ctx *c, const char *text, size_t n);
 void loop_verify(const Program *p); /* gd_bug on the first broken invariant */
 

@@ -1,0 +1,250 @@
+/* Moving tile loops inside. A nest
+
+     for i0.. { reg acc; acc = init; for k { acc = f(acc, i) }; out[i] = acc }
+
+   becomes, for a tile of 2 x 16 elements of axes r and v (r = 2 R + i, v = 16 V + l):
+
+     for R, V { reg acc[2][16]; for i, l: acc[i,l] = init; for k { for i, l: acc[i,l] = f(acc[i,l], i, l) }; for i, l: out = acc[i,l] }
+
+   The statements of one iteration run in the same order as before and iterations are independent, so nothing that
+   is computed changes. A size that the tile does not divide gets a second, smaller copy of the nest. Every statement
+   is emitted once for each part: it ends. */
+#include "tile.h"
+
+typedef struct Inner {
+    Var *at;        /* stands for the loop variable until the loop is made around a statement */
+    Expr *trip;
+    LoopMode mode;
+    int width;
+} Inner;
+
+typedef struct Sink {
+    Program *p;
+    Ctx *c;
+    const Plan *plan;
+    Block *body;
+    Map *value;          /* Var -> Expr: what split variables and moved lets are now */
+    int n;
+    Inner inner[MAX_INNER];
+    Map *wide;           /* Buf -> Buf: registers that got a dim for each inner loop */
+    Map *fresh;          /* Var -> Expr: inner loop variables of the statement being emitted */
+} Sink;
+
+bool sink_possible(Block *b) {
+    for (int i = 0; i < b->n; i++) {
+        Stmt *s = b->v[i];
+        switch (s->kind) {
+        case S_DECL: case S_STORE: case S_LET: break;
+        case S_FOR: if (s->free) return false; break;
+        case S_IF: break;
+        default: return false;
+        }
+        if (s->kind == S_DECL && s->buf->space != SP_REG) return false;
+        if (!sink_possible(&s->body) || !sink_possible(&s->other)) return false;
+    }
+    return true;
+}
+
+/* ---- one statement under its tile loops ---- */
+
+static Expr *fix_node(void *arg, Expr *e) {
+    Sink *t = arg;
+    if (e->kind == E_VAR) {
+        Expr *to = map_getp(t->fresh, e->var);
+        if (!to) to = map_getp(t->value, e->var);
+        /* A value itself speaks of inner variables: those of the loops around this statement. */
+        return to ? expr_subst(t->c, to, t->fresh) : e;
+    }
+    Buf *wide = e->kind == E_LOAD ? map_getp(t->wide, e->buf) : NULL;
+    if (!wide) return e;
+    Expr *index[MAX_RANK];
+    for (int i = 0; i < t->n; i++) index[i] = map_getp(t->fresh, t->inner[i].at);
+    for (int i = 0; i < e->buf->rank; i++) index[t->n + i] = e->arg[i];
+    return expr_load(t->c, wide, 1, index, e->nargs > e->buf->rank ? e->arg[e->buf->rank] : NULL);
+}
+
+static Expr *fix(Sink *t, Expr *e) { return e ? expr_rewrite(t->c, e, fix_node, t) : NULL; }
+
+static Block *open_inner(Sink *t, Block *to) {
+    t->fresh = map_new(t->c);
+    for (int i = 0; i < t->n; i++) {
+        const Inner *d = &t->inner[i];
+        Stmt *s = stmt_for(t->p, to, d->at->name, expr_subst(t->c, d->trip, t->fresh), true);
+        s->mode = (uint8_t)d->mode;
+        s->width = (uint8_t)d->width;
+        map_putp(t->fresh, d->at, expr_var(t->c, s->var));
+        to = &s->body;
+    }
+    return to;
+}
+
+static void emit_store(Sink *t, Buf *b, int n, Expr *const *index, Expr *value, Expr *mask, Block *to) {
+    Block *in = open_inner(t, to);
+    Buf *wide = map_getp(t->wide, b);
+    Expr *at[2 * MAX_RANK];
+    int k = 0;
+    if (wide)
+        for (; k < t->n; k++) at[k] = map_getp(t->fresh, t->inner[k].at);
+    for (int i = 0; i < n; i++) at[k + i] = fix(t, index[i]);
+    stmt_store(t->p, in, wide ? wide : b, at, fix(t, value), fix(t, mask));
+}
+
+static Buf *widen(Sink *t, DType dt, const char *name, int rank, Expr *const *dim, Block *to) {
+    Expr *d[2 * MAX_RANK];
+    for (int i = 0; i < t->n; i++) d[i] = expr_int(t->c, t->inner[i].width ? t->inner[i].width : (int64_t)t->inner[i].trip->bits);
+    for (int i = 0; i < rank; i++) d[t->n + i] = dim[i];
+    Buf *b = buf_new(t->p, SP_REG, dt, t->n + rank, d, name);
+    stmt_decl(t->p, to, b);
+    return b;
+}
+
+static bool varies(const Sink *t, const Expr *e) {
+    if (e->kind == E_VAR) {
+        for (int i = 0; i < t->n; i++)
+            if (e->var == t->inner[i].at) return true;
+        Expr *v = map_getp(t->value, e->var);
+        return v && varies(t, v);
+    }
+    if (e->kind == E_LOAD && map_getp(t->wide, e->buf)) return true;
+    for (int i = 0; i < e->nargs; i++)
+        if (varies(t, e->arg[i])) return true;
+    return false;
+}
+
+static void sink(Sink *t, Block *from, Block *to);
+
+static void sink_stmt(Sink *t, Stmt *s, Block *to) {
+    switch (s->kind) {
+    case S_DECL:
+        map_putp(t->wide, s->buf, widen(t, s->buf->dt, s->buf->name, s->buf->rank, s->buf->dim, to));
+        return;
+    case S_STORE:
+        emit_store(t, s->buf, s->nindex, s->index, s->e, s->mask, to);
+        return;
+    case S_LET:
+        if (varies(t, s->e)) { /* a register a tile element */
+            Buf *b = widen(t, (DType)s->e->type.dt, s->var->name, 0, NULL, to);
+            Expr *at[MAX_INNER];
+            for (int i = 0; i < t->n; i++) at[i] = expr_var(t->c, t->inner[i].at);
+            map_putp(t->value, s->var, expr_load(t->c, b, 1, at, NULL));
+            Block *in = open_inner(t, to);
+            for (int i = 0; i < t->n; i++) at[i] = map_getp(t->fresh, t->inner[i].at);
+            stmt_store(t->p, in, b, at, fix(t, s->e), NULL);
+        } else {
+            t->fresh = map_new(t->c);
+            Stmt *l = stmt_let(t->p, to, s->var->name, fix(t, s->e));
+            map_putp(t->value, s->var, expr_var(t->c, l->var));
+        }
+        return;
+    case S_FOR: {
+        t->fresh = map_new(t->c);
+        Stmt *l = stmt_for(t->p, to, s->var->name, fix(t, s->e), s->free);
+        map_putp(t->value, s->var, expr_var(t->c, l->var));
+        sink(t, &s->body, &l->body);
+        return;
+    }
+    default: { /* S_IF: sink_possible lets nothing else through, and its condition does not vary */
+        t->fresh = map_new(t->c);
+        Stmt *b = stmt_if(t->p, to, fix(t, s->e));
+        sink(t, &s->body, &b->body);
+        sink(t, &s->other, &b->other);
+        return;
+    }
+    }
+}
+
+static void sink(Sink *t, Block *from, Block *to) {
+    for (int i = 0; i < from->n; i++) sink_stmt(t, from->v[i], to);
+}
+
+/* ---- the loops around ---- */
+
+static void around(Sink *t, int k, Block *to);
+
+/* outer loop of `trip` steps of `size`, starting at `start`: the axis is start + size * outer + inner. */
+static void part(Sink *t, int k, Block *to, Expr *start, Expr *trip, int64_t size, int ninner, const Inner *inner) {
+    Ctx *c = t->c;
+    const Axis *a = &t->plan->axis[k];
+    Expr *at = start;
+    if (is_value(trip, 0)) return;
+    if (!is_value(trip, 1)) {
+        Stmt *s = stmt_for(t->p, to, a->var->name, trip, true);
+        at = expr_add(c, at, expr_mul(c, expr_int(c, size), expr_var(c, s->var)));
+        to = &s->body;
+    }
+    int before = t->n;
+    int64_t scale = size;
+    for (int i = 0; i < ninner; i++) {
+        Inner d = inner[i];
+        scale = i == ninner - 1 ? 1 : t->plan->lanes;
+        if (d.mode == L_VECTOR && d.trip) { /* fewer lanes at the end: what is left behind the vectors before */
+            Expr *rest = expr_sub(c, a->trip, at);
+            if (i) rest = expr_sub(c, rest, expr_mul(c, expr_int(c, d.width), expr_var(c, t->inner[t->n - 1].at)));
+            d.trip = expr2(c, E_MAX, expr2(c, E_MIN, expr_int(c, d.width), rest), expr_int(c, 0));
+        } else if (d.mode == L_VECTOR) d.trip = expr_int(c, d.width);
+        d.at = var_new(c, V_LOOP, scalar(I64), a->var->name, 0, expr_max(c, d.trip) - 1);
+        d.at->def = d.trip;
+        t->inner[t->n++] = d;
+        at = expr_add(c, at, expr_mul(c, expr_int(c, scale), expr_var(c, d.at)));
+    }
+    map_putp(t->value, a->var, at);
+    around(t, k + 1, to);
+    t->n = before;
+}
+
+static Inner unrolled(Ctx *c, int64_t trip) { return (Inner){.trip = expr_int(c, trip), .mode = L_UNROLL}; }
+
+static void vector_axis(Sink *t, int k, Block *to) {
+    Ctx *c = t->c;
+    const Axis *a = &t->plan->axis[k];
+    int lanes = t->plan->lanes;
+    int64_t size = (int64_t)a->vectors * lanes, trip, most = expr_max(c, a->trip);
+    Inner whole = {.mode = L_VECTOR, .width = lanes}, some = whole;
+    some.trip = expr_int(c, 0); /* not all lanes; the trip is found in part() */
+    Inner both[2] = {unrolled(c, a->vectors), whole};
+    if (!is_int(a->trip, &trip) && most <= 2 * lanes) { /* never long: no loop, only lanes that stay empty */
+        both[0] = unrolled(c, (most + lanes - 1) / lanes);
+        both[1] = some;
+        part(t, k, to, expr_int(c, 0), expr_int(c, 1), size, most > lanes ? 2 : 1, most > lanes ? both : &some);
+        return;
+    }
+    Expr *tiles = expr_fdiv(c, a->trip, expr_int(c, size)), *done = expr_mul(c, tiles, expr_int(c, size));
+    part(t, k, to, expr_int(c, 0), tiles, size, a->vectors > 1 ? 2 : 1, a->vectors > 1 ? both : &whole);
+    if (is_int(a->trip, &trip)) {
+        int64_t rest = trip % size, vectors = (rest + lanes - 1) / lanes;
+        Inner left[2] = {unrolled(c, vectors), rest % lanes ? some : whole};
+        if (rest) part(t, k, to, done, expr_int(c, 1), size, vectors > 1 ? 2 : 1, vectors > 1 ? left : left + 1);
+        return;
+    }
+    Expr *rest = expr_sub(c, a->trip, done);
+    Expr *vectors = expr_fdiv(c, expr_add(c, rest, expr_int(c, lanes - 1)), expr_int(c, lanes));
+    part(t, k, to, done, vectors, lanes, 1, &some);
+}
+
+static void row_axis(Sink *t, int k, Block *to) {
+    Ctx *c = t->c;
+    const Axis *a = &t->plan->axis[k];
+    Expr *size = expr_int(c, a->rows), *tiles = expr_fdiv(c, a->trip, size), *done = expr_mul(c, tiles, size);
+    Expr *rest = expr_sub(c, a->trip, done);
+    int64_t left;
+    Inner rows = unrolled(c, a->rows), one = unrolled(c, 1);
+    part(t, k, to, expr_int(c, 0), tiles, a->rows, 1, &rows);
+    if (is_int(rest, &left)) {
+        Inner few = unrolled(c, left);
+        if (left) part(t, k, to, done, expr_int(c, 1), a->rows, 1, &few);
+    } else part(t, k, to, done, rest, 1, 1, &one);
+}
+
+static void around(Sink *t, int k, Block *to) {
+    if (k == t->plan->n) {
+        t->wide = map_new(t->c);
+        sink(t, t->body, to);
+    } else if (t->plan->axis[k].vectors) vector_axis(t, k, to);
+    else if (t->plan->axis[k].rows) row_axis(t, k, to);
+    else part(t, k, to, expr_int(t->c, 0), t->plan->axis[k].trip, 1, 0, NULL);
+}
+
+void sink_nest(Program *p, const Plan *plan, Block *body, Block *to) {
+    Sink t = {.p = p, .c = p->c, .plan = plan, .body = body, .value = map_new(p->c)};
+    around(&t, 0, to);
+}

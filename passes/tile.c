@@ -1,0 +1,276 @@
+/* tile: chains of free loops become loops over register tiles.
+
+   Needs: nests as lowering leaves them. Promises: the same values; inner loops of a tile are marked UNROLL and VECTOR, and what
+   they accumulate into is a register with a dim for each of them. A chain without an axis along which memory is
+   contiguous stays as it is. Each chain is looked at once, and what lies inside a chain that is not tiled is looked at
+   in turn: it ends.
+
+     for m in 128 { for n in 64 { reg acc; acc = 0; for k in 32: acc = fma(a[m,k], b[k,n], acc); c[m,n] = acc } }
+   becomes, with 16 lanes and a tile of 8 x 3 (and one of 8 x 1 for what is left)
+     for m in 16, n in 1 { reg acc[8,3,16]; ...; for k in 32: unroll i in 8, j in 3: vector l in 16: acc[i,j,l] = fma(a[8*m+i,k], b[..], ..) */
+#include "tile.h"
+
+typedef struct Tiler { Program *p; Ctx *c; const PassOptions *o; Stmt *nest; bool done; } Tiler;
+
+/* ---- axes: split where a division takes them apart, merged where memory does not tell them apart ---- */
+
+typedef struct Split { Var *v; int64_t by; Ctx *c; } Split;
+
+static void find_division(void *arg, Expr *e) {
+    Split *s = arg;
+    int64_t k, trip;
+    if ((e->kind != E_FDIV && e->kind != E_FMOD) || e->arg[0]->kind != E_VAR || e->arg[0]->var != s->v) return;
+    if (is_int(e->arg[1], &k) && k > 1 && is_int(s->v->def, &trip) && trip % k == 0 && k < trip && k > s->by) s->by = k;
+}
+
+typedef struct Walk { Ctx *c; uint32_t mark; void (*fn)(void *, Expr *); void *arg; } Walk;
+
+static bool walk_stmt(void *arg, Stmt *s) {
+    Walk *w = arg;
+    for (int i = 0; i < s->nindex; i++) expr_walk(s->index[i], w->mark, w->fn, w->arg);
+    expr_walk(s->e, w->mark, w->fn, w->arg);
+    expr_walk(s->mask, w->mark, w->fn, w->arg);
+    return true;
+}
+
+static void walk_block(Ctx *c, Block *b, void (*fn)(void *, Expr *), void *arg) {
+    Walk w = {c, expr_mark(c), fn, arg};
+    block_walk(b, walk_stmt, &w);
+}
+
+/* for v in A*B with v fdiv B or v fmod B somewhere: for v1 in A, v2 in B. Any loop: the order stays. */
+static bool split_loop(Tiler *t, Stmt *loop) {
+    Ctx *c = t->c;
+    int64_t trip;
+    Split s = {loop->var, 1, c};
+    if (loop->mode != L_SERIAL || !is_int(loop->e, &trip)) return false;
+    walk_block(c, &loop->body, find_division, &s);
+    if (s.by == 1) return false;
+    Block body = {0}, holder = {0};
+    Stmt *inner = stmt_for(t->p, &holder, loop->var->name, expr_int(c, s.by), loop->free);
+    Stmt *outer = stmt_for(t->p, NULL, loop->var->name, expr_int(c, trip / s.by), loop->free);
+    Map *vars = map_new(c);
+    map_putp(vars, loop->var, expr_add(c, expr_mul(c, expr_var(c, outer->var), expr_int(c, s.by)), expr_var(c, inner->var)));
+    block_copy(t->p, &loop->body, &body, vars);
+    inner->body = body;
+    loop->var = outer->var;
+    loop->e = outer->e;
+    loop->body = holder;
+    return true;
+}
+
+static void split_all(Tiler *t, Block *b) {
+    for (int i = 0; i < b->n; i++) {
+        while (b->v[i]->kind == S_FOR && split_loop(t, b->v[i])) continue;
+        split_all(t, &b->v[i]->body);
+        split_all(t, &b->v[i]->other);
+    }
+}
+
+/* a (outer, its only statement b) can be one loop when every address moves by trip(b) * step(b) for a step of a. */
+static bool mergeable(Tiler *t, Stmt *a, Stmt *b, const Accesses *acc) {
+    Ctx *c = t->c;
+    if (nest_controls(&b->body, a->var) || nest_controls(&b->body, b->var)) return false;
+    if (expr_uses(b->e, a->var)) return false;
+    for (int i = 0; i < acc->n; i++) {
+        Expr *base, *sa, *sb, *at = acc->v[i].at;
+        bool ua = expr_uses(at, a->var), ub = expr_uses(at, b->var);
+        if (!ua && !ub) continue;
+        if (!expr_affine(c, at, a->var, &base, &sa) || !expr_affine(c, at, b->var, &base, &sb)) return false;
+        if (sa != expr_mul(c, sb, b->e)) return false;
+        if (acc->v[i].buf->space == SP_REG || acc->v[i].buf->space == SP_LOCAL) return false;
+    }
+    return true;
+}
+
+typedef struct InValue { Var *a, *b; bool found; } InValue;
+static void value_use(InValue *u, const Expr *e) { /* outside of addresses */
+    if (e->kind == E_VAR) u->found = u->found || e->var == u->a || e->var == u->b;
+    if (e->kind == E_LOAD) return;
+    for (int i = 0; i < e->nargs && !u->found; i++) value_use(u, e->arg[i]);
+}
+static bool stmt_values(void *arg, Stmt *s) {
+    if (s->kind == S_STORE || s->kind == S_LET) value_use(arg, s->e);
+    return true;
+}
+
+static bool merge_pair(Tiler *t, Stmt *a, const Accesses *acc, bool contraction) {
+    Ctx *c = t->c;
+    Stmt *b = a->body.v[0];
+    int64_t k;
+    InValue use = {a->var, b->var, false};
+    block_walk(&b->body, stmt_values, &use);
+    if (use.found || !mergeable(t, a, b, acc)) return false;
+    if (contraction && is_int(a->e, &k) != is_int(b->e, &k)) return false; /* a number of rows is worth more */
+    Stmt *one = stmt_for(t->p, NULL, b->var->name, expr_mul(c, a->e, b->e), true);
+    Map *vars = map_new(c);
+    map_putp(vars, a->var, expr_fdiv(c, expr_var(c, one->var), b->e));
+    map_putp(vars, b->var, expr_fmod(c, expr_var(c, one->var), b->e));
+    block_copy(t->p, &b->body, &one->body, vars);
+    a->var = one->var;
+    a->e = one->e;
+    a->body = one->body;
+    return true;
+}
+
+static bool has_loop(const Block *b) {
+    for (int i = 0; i < b->n; i++)
+        if (b->v[i]->kind == S_FOR || has_loop(&b->v[i]->body)) return true;
+    return false;
+}
+
+static void merge_axes(Tiler *t, Stmt *top) {
+    Stmt *loops[MAX_AXES];
+    int n;
+    for (bool again = true; again;) {
+        again = false;
+        Block *body = nest_chain(top, MAX_AXES, loops, &n);
+        Accesses acc = {0};
+        nest_accesses(t->p, body, &acc);
+        for (int i = n - 2; i >= 0 && !again; i--) again = merge_pair(t, loops[i], &acc, has_loop(body));
+    }
+}
+
+/* ---- the plan ---- */
+
+/* Along v all addresses stand still or move by one element, constants apart: they are copied into any order. */
+static int vector_score(Tiler *t, Block *body, const Accesses *acc, Var *v, bool packs) {
+    int score = 0;
+    int64_t step;
+    if (nest_controls(body, v)) return -1;
+    for (int i = 0; i < acc->n; i++) {
+        const Access *a = &acc->v[i];
+        if (!access_stride(t->c, a, v, &step)) return -1;
+        if (step != 0 && step != 1 && !(packs && a->buf->space == SP_CONST && !a->mask)) return -1;
+        score += step == 1 ? (a->load ? 1 : 4) : 0;
+    }
+    return score;
+}
+
+static int pick_vector(Tiler *t, Block *body, const Accesses *acc, int n, Stmt *const *loops) {
+    int best = -1, most = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t trip = trip_guess(loops[i]->e);
+        int score = trip < 3 ? -1 : vector_score(t, body, acc, loops[i]->var, has_loop(body));
+        if (score > 0) score = 4 * score + (trip >= t->o->machine.lanes ? 2 : 0) + (i == n - 1);
+        if (score > most) { most = score; best = i; }
+    }
+    return best;
+}
+
+/* Rows reuse the vectors of a step: some access of the reduction moves with the vector axis and not with the row. */
+static bool reuses(Tiler *t, const Accesses *acc, Var *vec, Var *row, Block *body) {
+    int64_t sv, sr;
+    bool some = false;
+    if (nest_controls(body, row)) return false;
+    for (int i = 0; i < acc->n; i++) {
+        if (!acc->v[i].inner) continue;
+        if (!access_stride(t->c, &acc->v[i], vec, &sv) || !access_stride(t->c, &acc->v[i], row, &sr)) return false;
+        some |= sv != 0 && sr == 0;
+    }
+    return some;
+}
+
+/* Bytes that one vector's worth of the moving operands has over all loops inside: trips of the reductions. */
+static int64_t reduction_trips(const Block *b) {
+    int64_t most = 1;
+    for (int i = 0; i < b->n; i++)
+        if (b->v[i]->kind == S_FOR) {
+            int64_t n = trip_guess(b->v[i]->e) * reduction_trips(&b->v[i]->body);
+            if (n > most) most = n;
+        }
+    return most;
+}
+
+static const char *describe(Tiler *t, const Plan *plan) {
+    Text *s = text_new(t->c);
+    text_put(s, "tile");
+    for (int i = 0; i < plan->n; i++) {
+        const Axis *a = &plan->axis[i];
+        if (a->rows) text_printf(s, " %lld %s x", (long long)a->rows, a->var->name);
+    }
+    for (int i = 0; i < plan->n; i++) {
+        const Axis *a = &plan->axis[i];
+        if (a->vectors) text_printf(s, " %d vectors of %d %s", a->vectors, plan->lanes, a->var->name);
+    }
+    text_put(s, " (cost model)");
+    return s->s;
+}
+
+static void move_axis(Plan *plan, int from, int to) {
+    Axis a = plan->axis[from];
+    for (; from > to; from--) plan->axis[from] = plan->axis[from - 1];
+    for (; from < to; from++) plan->axis[from] = plan->axis[from + 1];
+    plan->axis[to] = a;
+}
+
+static bool plan_nest(Tiler *t, Plan *plan, Stmt *top, Block **body) {
+    Stmt *loops[MAX_AXES];
+    int n, row[2], nrow = 0;
+    const Machine *m = &t->o->machine;
+    *body = nest_chain(top, MAX_AXES, loops, &n);
+    Accesses acc = {0};
+    if (m->lanes < 2 || !sink_possible(*body)) return false;
+    nest_accesses(t->p, *body, &acc);
+    int vec = pick_vector(t, *body, &acc, n, loops);
+    if (vec < 0) return false;
+    bool reduction = has_loop(*body);
+    plan->n = n;
+    plan->lanes = m->lanes;
+    int64_t trip;
+    bool known = is_int(loops[vec]->e, &trip);
+    if (known) while (plan->lanes > 4 && plan->lanes / 2 >= trip) plan->lanes /= 2;
+    for (int i = 0; i < n; i++) plan->axis[i] = (Axis){.var = loops[i]->var, .trip = loops[i]->e};
+    if (!reduction) {
+        plan->axis[vec].vectors = known && trip <= 4 * plan->lanes ? (int)((trip + plan->lanes - 1) / plan->lanes) : 1;
+        move_axis(plan, vec, n - 1);
+        return true;
+    }
+    for (int i = n - 1; i >= 0 && nrow < 2; i--)
+        if (i != vec && reuses(t, &acc, loops[vec]->var, loops[i]->var, *body)) row[nrow++] = i;
+    int64_t column = reduction_trips(*body) * 4;
+    choose_tile(plan, m, vec, nrow, row, column * plan->lanes);
+    /* Weights that do not stay in L2 are read once a tile column; smaller ones once a tile of rows. */
+    if (nrow && column * trip_guess(loops[vec]->e) > m->l2 / 2) {
+        int first = 0;
+        while (first < n && first < vec && trip_guess(loops[first]->e) == 1) first++;
+        move_axis(plan, vec, first);
+    }
+    return true;
+}
+
+static void tile_block(Tiler *t, Block *b) {
+    Block out = {0};
+    for (int i = 0; i < b->n; i++) {
+        Stmt *s = b->v[i];
+        Plan plan = {0};
+        Block *body;
+        if (s->kind == S_FOR && s->free && s->mode == L_SERIAL) {
+            merge_axes(t, s);
+            if (plan_nest(t, &plan, s, &body)) {
+                sink_nest(t->p, &plan, body, &out);
+                if (t->nest && !t->nest->nest->schedule) t->nest->nest->schedule = describe(t, &plan);
+                continue;
+            }
+        }
+        tile_block(t, &s->body);
+        tile_block(t, &s->other);
+        vec_push(t->c, &out, s);
+    }
+    *b = out;
+}
+
+static bool tile_nest(void *arg, Stmt *s) {
+    Tiler *t = arg;
+    if (s->kind != S_NEST) return true;
+    t->nest = s;
+    split_all(t, &s->body);
+    tile_block(t, &s->body);
+    gd_check_time(t->c);
+    return false;
+}
+
+void pass_tile(Program *p, const PassOptions *o) {
+    Tiler t = {.p = p, .c = p->c, .o = o};
+    block_walk(&p->body, tile_nest, &t);
+}

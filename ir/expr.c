@@ -53,7 +53,11 @@ Expr *expr_cons(Ctx *c, ExprKind kind, Type type, uint64_t bits, int n, Expr *co
     e->id = ++t->n;
     e->bits = bits;
     e->loads = kind == E_LOAD;
-    for (int i = 0; i < n; i++) e->loads |= args[i]->loads;
+    e->index = kind != E_LOAD && kind != E_CALL && type.lanes == 1 && (type.dt == I64 || type.dt == BOOL);
+    for (int i = 0; i < n; i++) {
+        e->loads |= args[i]->loads;
+        e->index &= args[i]->index;
+    }
     if (n) memcpy(e->arg, args, (size_t)n * sizeof *args);
     t->slots[at] = e;
     if (2 * t->n > t->cap) rehash(c, t);
@@ -200,7 +204,10 @@ Expr *expr_op(Ctx *c, ExprKind op, Type t, int n, Expr *const *args) {
     Type at = args[0]->type;
     if (folds) return expr_const(c, t, gd_eval(op, (DType)at.dt, (DType)t.dt, v));
     Expr *e = NULL;
-    if (op == E_SELECT) e = select(c, args);
+    bool whole = dt_int((DType)at.dt) || at.dt == BOOL;
+    if (whole && (op == E_FLOOR || op == E_CEIL || op == E_TRUNC || op == E_RINT)) e = args[0];
+    else if (whole && op == E_ISNAN) e = expr_const(c, t, 0);
+    else if (op == E_SELECT) e = select(c, args);
     else if (op == E_CAST) e = cast(c, t, args[0]);
     else if (op == E_SPLAT) e = t.lanes == 1 ? args[0] : NULL;
     else if (op == E_BITS) e = type_eq(t, at) ? args[0] : NULL;
@@ -220,7 +227,7 @@ Expr *expr_splat(Ctx *c, Expr *a, int lanes) { return expr_op(c, E_SPLAT, (Type)
 uint32_t expr_mark(Ctx *c) { return ++table(c)->mark; }
 
 void expr_walk(Expr *e, uint32_t mark, void (*fn)(void *, Expr *), void *arg) {
-    if (e->mark == mark) return;
+    if (!e || e->mark == mark) return;
     e->mark = mark;
     for (int i = 0; i < e->nargs; i++) expr_walk(e->arg[i], mark, fn, arg);
     fn(arg, e);

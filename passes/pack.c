@@ -51,7 +51,6 @@ static Buf *packed(Pack *t, const Shape *s, int64_t source) {
     fill(s, bytes, 0, s->base, &to, source);
     b->data = data;
     b->label = s->buf->label;
-    vec_push(t->c, &t->p->consts, b);
     map_put(t->made, s, sizeof *s, b);
     return b;
 }

@@ -55,6 +55,8 @@ static void import_swiglu(Import *n) {
 
 const Op gd_ops_map[] = {
     /* ---- simple ---- */
+    {.name = "detach", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .value = "x", .vjp = {"0"},
+     .doc = "x, taken as a constant by differentiation."},
     {.name = "neg", NUMBERS, .flags = OF_CHEAP, .onnx = "Neg", .value = "-x", .vjp = {"-g"}, .doc = "Minus x; integers wrap."},
     {.name = "abs", NUMBERS, .flags = OF_CHEAP, .onnx = "Abs", .value = "abs(x)", .vjp = {"x > 0 ? g : x < 0 ? -g : 0"},
      .doc = "The absolute value. Its gradient at 0 is 0."},

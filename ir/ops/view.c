@@ -455,11 +455,6 @@ static void concat_grad(Grad *G, Node *n, Value *const *dy) {
             grad_add(G, n->in[i], build_slice_axis(G->g, dy[0], (int)axis, offset[i], n->in[i]->dim[axis]));
 }
 
-/* ---- detach ---- */
-
-static void detach_shape(Node *n) { node_out(n, 0, n->in[0]->dt, n->in[0]->rank, n->in[0]->dim); }
-static Expr *detach_elem(Lower *L, Node *n, int port, Expr *const *idx) { (void)port; return lower_elem(L, n->in[0], idx); }
-
 #define VIEW .kind = OP_VIEW, .in = "x", .out = "y"
 
 const Op gd_ops_view[] = {
@@ -486,7 +481,5 @@ const Op gd_ops_view[] = {
      .doc = "lo elements before and hi after each axis, taken from the tensor: mode 0 repeats the edge, 1 reflects without it, 2 starts again from the other side."},
     {.name = "concat", .kind = OP_VIEW, .in = "x more*", .out = "y", .flags = OF_CHEAP | OF_AXISWISE, .attrs = {{"axis", AT_INT, 0, true}},
      .shape = concat_shape, .elem = concat_elem, .holds = concat_holds, .grad = concat_grad, .doc = "The inputs one after the other along an axis."},
-    {.name = "detach", VIEW, .flags = OF_CHEAP | OF_SAME_DATA | OF_NO_GRAD, .shape = detach_shape, .elem = detach_elem,
-     .doc = "The input, taken as a constant by differentiation."},
 };
 const int gd_ops_view_n = sizeof gd_ops_view / sizeof *gd_ops_view;

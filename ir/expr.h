@@ -65,8 +65,9 @@ struct Expr {
     uint8_t nargs;
     Type type;
     uint32_t hash, id;
-    uint32_t mark : 30, busy : 1; /* of the walks that come by */
+    uint32_t mark : 29, busy : 1; /* of the walks that come by */
     uint32_t loads : 1;           /* a LOAD stands in it */
+    uint32_t index : 1;           /* scalar i64 or bool, and so is all it is made of; no load, no call */
     union {
         uint64_t bits; /* E_CONST: the element's bits, every lane alike; integers sign- or zero-extended to 64 */
         Var *var;

@@ -71,7 +71,7 @@ static size_t number_length(const Parser *s) {
     const char *q = s->at;
     if (q < s->end && *q == '-') q++;
     bool hex = s->end - q > 1 && q[0] == '0' && q[1] == 'x';
-    for (; q < s->end && (letter(*q) || *q == '.'); q++) {
+    for (; q < s->end && (letter(*q) || (*q == '.' && !(q + 1 < s->end && q[1] == '.'))); q++) { /* 1..9 is a range */
         bool exponent = hex ? *q == 'p' : *q == 'e';
         if (exponent && q + 1 < s->end && (q[1] == '-' || q[1] == '+')) q++;
     }
@@ -190,14 +190,18 @@ int parse_list(Parser *s, const char *close, Expr **list, int max) {
 
 /* ---- operands ---- */
 
+int parse_lanes(Parser *s, const Buf *b) {
+    const char *w = parse_word(s);
+    if (*w != 'v' || b->lanes > 1) parse_fail(s, NULL, "'.v16' and the like make a vector of a scalar buffer");
+    return lanes_of(s, w + 1);
+}
+
 static Expr *load(Parser *s, Buf *b) {
     Expr *index[MAX_OPERANDS];
     int lanes = 1, n = 0;
     if (s->at < s->end && *s->at == '.') {
         s->at++;
-        const char *w = parse_word(s);
-        if (*w != 'v' || b->lanes > 1) parse_fail(s, NULL, "'.v16' and the like make a vector of a scalar buffer");
-        lanes = lanes_of(s, w + 1);
+        lanes = parse_lanes(s, b);
     }
     if (b->rank) {
         parse_need(s, "[");
@@ -298,8 +302,8 @@ static Expr *operand(Parser *s) {
     }
     if (starts_number(s)) {
         size_t n = number_length(s);
-        bool whole = n > 0;
-        for (size_t i = 0; i < n; i++) whole = whole && isdigit((unsigned char)s->at[i]);
+        bool hex = n > 2 && s->at[1] == 'x', whole = true;
+        for (size_t i = hex ? 2 : 0; i < n; i++) whole = whole && (hex ? isxdigit : isdigit)((unsigned char)s->at[i]);
         return number(s, whole ? I64 : F32);
     }
     const char *start = s->at, *w = parse_word(s);

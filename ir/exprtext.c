@@ -26,8 +26,7 @@ static int print(Printer *p, const Expr *e, int level);
 /* ---- words ---- */
 
 bool text_keyword(const char *s, size_t n) {
-    static const char *const words[] = {"if", "else", "count", "mod", "true", "false", "inf", "nan", "in", "for", "each", "parallel",
-        "unroll", "vector", "while", "let", "reg", "local", "alloc", "free", "move", "from", "check", "status", "nest", "lane"};
+    static const char *const words[] = {"if", "else", "in", "count", "mod", "true", "false", "inf", "nan"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strlen(words[i]) == n && !memcmp(words[i], s, n)) return true;
     return false;
@@ -90,13 +89,15 @@ bool const_parse(Ctx *c, DType t, const char *s, size_t n, uint64_t *bits) {
     return !*end && (dt_float(t) || dt_small(t));
 }
 
-/* The shortest decimal number that reads back as the same value. */
+/* The shortest decimal number that reads back as the same value; whole ones are written out. */
 static void float_print(Text *t, DType type, uint64_t bits) {
     double d = gd_to_double(type, bits);
     char s[64];
     if (isinf(d)) { text_put(t, d < 0 ? "-inf" : "inf"); return; }
+    bool whole = fabs(d) < 1e9 && d == trunc(d);
     for (int digits = 1; digits <= 17; digits++) {
-        snprintf(s, sizeof s, "%.*g", digits, d);
+        snprintf(s, sizeof s, whole ? "%.*f" : "%.*g", digits, d);
+        if (whole) break;
         uint64_t back = type == F32 ? gd_to_bits(F32, (double)strtof(s, NULL)) : gd_to_bits(type, strtod(s, NULL));
         if (back == bits) break;
     }
@@ -325,8 +326,9 @@ static int print_operator(Printer *p, const Expr *e, int level) {
 static int print(Printer *p, const Expr *e, int level) {
     int order = -1, own = level_of(e);
     if (p->limit && p->t->n > p->limit) { text_put(p->t, "..."); return order; }
-    if (p->names && e != p->whole && e->nargs && map_has(p->names, &e, sizeof e)) { /* shared, printed before */
-        text_put(p->t, name_of(p, e, NULL, &order));
+    const char *known = p->names && e != p->whole && e->nargs ? name_of(p, e, NULL, &order) : NULL;
+    if (known) { /* shared, printed before */
+        text_put(p->t, known);
         return order;
     }
     switch (e->kind) {

@@ -18,10 +18,14 @@ void const_print(Text *t, Type type, uint64_t bits, bool bare);
 /* A number of type t from n characters; false when they are none. */
 bool const_parse(Ctx *c, DType t, const char *s, size_t n, uint64_t *bits);
 
+/* The first line of a statement, under its own names, for messages. */
+const char *stmt_text(Ctx *c, const Stmt *s);
+
 /* What is wrong with op over these arguments giving type t; NULL: nothing. */
 const char *expr_fault(ExprKind op, Type t, int n, Expr *const *args);
-/* The first broken invariant in words, NULL: none. */
+/* The first broken invariant in words and where, NULL: none. */
 const char *loop_fault(const Program *p);
+enum { INLINE_DATA = 8 }; /* elements of a constant that stand beside it; more are in a data section */
 
 /* ---- the parser's expressions (exprparse.c) ---- */
 
@@ -47,4 +51,5 @@ Expr *parse_expr(Parser *s);
 Expr *parse_index(Parser *s);                    /* an i64 expression */
 int parse_list(Parser *s, const char *close, Expr **list, int max); /* i64 expressions up to close */
 Type parse_type(Parser *s);
+int parse_lanes(Parser *s, const Buf *b);         /* the v16 of x.v16[i] */
 #endif

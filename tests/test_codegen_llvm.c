@@ -19,8 +19,7 @@ static Expr *load(Ctx *c, Buf *b, int lanes, Expr *at) { return expr_load(c, b, 
 static void store(Program *p, Block *to, Buf *b, Expr *at, Expr *v) { stmt_store(p, to, b, &at, v, NULL); }
 
 static bool same(DType t, uint64_t a, uint64_t b) {
-    if (dt_float(t) && isnan(gd_to_double(t, a)) && isnan(gd_to_double(t, b))) return true;
-    return a == b;
+    return a == b || ((dt_float(t) || dt_small(t)) && isnan(gd_to_double(t, a)) && isnan(gd_to_double(t, b)));
 }
 
 static Loaded compile(Program *p, int opt, bool openmp) {
@@ -49,10 +48,10 @@ static uint64_t scramble(uint64_t i) {
 /* Element i of argument k: pairs of edge cases, then random bits. */
 static uint64_t sample(DType t, int k, int i) {
     uint64_t r = scramble((uint64_t)(i * 3 + k));
-    int n = (int)(dt_float(t) ? sizeof reals / sizeof *reals : sizeof wholes / sizeof *wholes);
+    int n = (int)(dt_float(t) || dt_small(t) ? sizeof reals / sizeof *reals : sizeof wholes / sizeof *wholes);
     int which = k == 0 ? i % n : k == 1 ? i / n % n : (int)(r % (uint64_t)n);
-    uint64_t bits = !dt_float(t) ? (uint64_t)wholes[which] : gd_to_bits(t, reals[which]);
-    if (i >= PAIRS * 3 / 4) bits = r;
+    uint64_t bits = dt_float(t) || dt_small(t) ? gd_to_bits(t, reals[which]) : (uint64_t)wholes[which];
+    if (i >= PAIRS * 3 / 4) bits = t == F4E2M1 ? r & 15 : r; /* its other bits are 0 */
     unsigned char raw[8] = {0};
     gd_store_bits(t, raw, bits);
     return gd_load_bits(t, raw);
@@ -113,6 +112,12 @@ static void all_cases(Cases *k) {
     for (int s = 0; s < NTYPES; s++)
         for (int d = 0; d < NTYPES; d++)
             if (s != d) add_case(k, E_CAST, arithmetic[s], arithmetic[d], 1);
+    for (int t = 0; t < DTYPES; t++) {
+        if (!dt_small((DType)t)) continue;
+        add_case(k, E_CAST, F32, (DType)t, 1);
+        add_case(k, E_CAST, (DType)t, F32, 1);
+        add_case(k, E_EQ, (DType)t, gd_dtype_named("bool"), 2);
+    }
     static const DType bits[][2] = {{F32, I32}, {F32, U32}, {I32, F32}, {U32, F32}, {F64, I64}, {U64, F64}, {I8, U8}, {U8, I8},
                                     {F16, U16}, {U16, F16}, {BF16, U16}, {U16, BF16}, {F8E4M3FN, U8}, {U8, F8E5M2}, {U8, I4}};
     for (size_t i = 0; i < sizeof bits / sizeof *bits; i++) add_case(k, E_BITS, bits[i][0], bits[i][1], 1);

@@ -1,5 +1,4 @@
-/* Conversions between element types: what ir/eval.c's convert says. Small floats have none: the pass `expand` writes
-   theirs out. */
+/* Conversions between element types: what ir/eval.c's convert says. */
 #include "llvm.h"
 
 static int width_of(DType t) { return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : type_bits(t); }
@@ -35,6 +34,8 @@ Val gen_cast(Fn *f, Val v, Type from, Type to) {
     LLVMBuilderRef b = f->b;
     LLVMTypeRef t = type_reg(f->u, to);
     if (s == d) return v;
+    if (dt_small(s) && d == F32) return small_widen(f, v, from);
+    if (s == F32 && dt_small(d)) return small_narrow(f, v, to);
     if ((!dt_float(s) && !dt_int(s) && s != BOOL) || (!dt_float(d) && !dt_int(d) && d != BOOL))
         gd_bug(f->g->c, "LLVM: cast from %s to %s", gd_dtypes[s].name, gd_dtypes[d].name);
     if (dt_float(s) && dt_float(d)) return d == F64 ? LLVMBuildFPExt(b, v, t, "") : LLVMBuildFPTrunc(b, v, t, "");

@@ -36,6 +36,7 @@ typedef struct Gen {
     LLVMTargetMachineRef tm;
     LLVMTargetDataRef layout;
     bool jit;       /* for this process: constants are where the program has them */
+    bool has_half;    /* the machine converts f16 */
     bool has_minimum; /* the machine's min and max propagate NaN and order zeros */
     Unit *units;
     int nunits;
@@ -91,6 +92,10 @@ static inline bool type_signed(DType t) { return gd_dtypes[t].kind == DK_INT; }
 Val gen_scalar(Fn *f, Expr *e, Val *args);
 Val gen_cast(Fn *f, Val v, Type from, Type to);
 Val wrap_small(Fn *f, Val v, Type t); /* to the width of i4, u4, i2, u2 */
+
+/* ---- small.c: f32 from and to floats of 16 bits and less ---- */
+Val small_widen(Fn *f, Val v, Type from);
+Val small_narrow(Fn *f, Val v, Type to);
 
 /* ---- expr.c ---- */
 Val gen_expr(Fn *f, Expr *e);

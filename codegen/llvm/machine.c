@@ -110,7 +110,9 @@ Gen *gen_open(Program *p, const EmitOptions *o, bool jit, int most) {
     gd_defer(c, gen_close, g);
     g->tm = open_machine(o->target, o->opt, &error);
     if (!g->tm) gd_fail(c, 405, "see --help for --target", "LLVM does not know the target %s: %s", o->target->triple, error ? error : "");
-    g->has_minimum = !strncmp(o->target->triple, "aarch64", 7) || !strncmp(o->target->triple, "wasm", 4);
+    bool arm = !strncmp(o->target->triple, "aarch64", 7);
+    g->has_minimum = arm || !strncmp(o->target->triple, "wasm", 4);
+    g->has_half = arm || (!strncmp(o->target->triple, "x86_64", 6) && o->target->lanes >= 8);
     g->layout = LLVMCreateTargetDataLayout(g->tm);
     spread_nests(g, most);
     for (int i = 0; i < g->nunits; i++) open_unit(g, &g->units[i]);

@@ -224,6 +224,6 @@ Val gen_scalar(Fn *f, Expr *e, Val *a) {
     if (e->kind == E_BITS) return gen_bits(f, a[0], from, e->type);
     if (dt_float((DType)from.dt)) return gen_float(f, e, a);
     if (from.dt == BOOL) return gen_bool(f, e, a);
-    if (dt_int((DType)from.dt)) return gen_int(f, e, a);
+    if (dt_int((DType)from.dt) || e->kind == E_EQ || e->kind == E_NE) return gen_int(f, e, a); /* others: equal bits */
     undefined(f, e);
 }

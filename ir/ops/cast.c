@@ -7,6 +7,14 @@
 static bool floats(DType t) { return dt_float(t) || dt_small(t); }
 static bool numeric(DType t) { return floats(t) || dt_int(t) || t == BOOL; }
 
+static int width(DType t) {
+    switch (t) {
+    case I4: case U4: case F4E2M1: return 4;
+    case I2: case U2: return 2;
+    default: return 8 * gd_dtypes[t].bytes;
+    }
+}
+
 /* ---- cast ---- */
 
 /* The largest finite value of the types that `saturate` is about; 0 of others. */
@@ -34,20 +42,32 @@ static Expr *to_power(Ctx *c, Expr *x, bool saturate, const char *mode) {
                                   : "as_f32(p == 0 || p > 0x7f000000 ? 0x7fc00000 : p)", names, F32);
 }
 
+/* f64 as f32, made odd where that is not exact: rounding once more, to fewer bits, is then rounding once. */
+static Expr *odd_f32(Ctx *c, Expr *x) {
+    Map *names = map_new(c);
+    map_puts(names, "x", x);
+    return gd_formula(c, "t = f32(x); d = f64(t); b = as_u32(t); w = abs(d) > abs(x) ? b - 1 : b;"
+                         "as_f32(d == x || isnan(x) ? b : w | 1)", names, F64);
+}
+
+static Expr *to_small(Ctx *c, Expr *x, DType to, bool saturate, const char *mode) {
+    double top = saturate ? largest(to) : 0;
+    if (to == F8E8M0) return expr_cast(c, to_power(c, x, saturate, mode), to);
+    DType t = (DType)x->type.dt;
+    if (top != 0) x = expr2(c, E_MIN, expr2(c, E_MAX, x, expr_num(c, t, -top)), expr_num(c, t, top));
+    if (to == F4E2M1) x = expr_select(c, expr1(c, E_ISNAN, x), expr_num(c, t, -0.0), x);
+    return expr_cast(c, t == F64 ? odd_f32(c, x) : x, to);
+}
+
+/* Small floats convert from and to f32 only. To integers of less than a byte through i32, whose low bits are taken. */
 static Expr *convert(Lower *L, Expr *x, DType to, bool saturate, const char *mode) {
     Ctx *c = L->c;
+    if ((DType)x->type.dt == to) return x;
+    if (dt_small((DType)x->type.dt)) x = expr_cast(c, x, F32);
     DType from = (DType)x->type.dt;
-    if (from == to) return x;
-    if (to == BOOL && floats(from)) { /* NaN is not zero */
-        if (dt_small(from)) x = expr_cast(c, x, F32);
-        return expr2(c, E_NE, x, expr_num(c, (DType)x->type.dt, 0));
-    }
-    if (to == F8E8M0) return expr_cast(c, to_power(c, x, saturate, mode), to);
-    double top = largest(to);
-    if (top == 0 || !saturate) return expr_cast(c, x, to);
-    if (from != F64) x = expr_cast(c, x, F32);
-    DType t = (DType)x->type.dt;
-    x = expr2(c, E_MIN, expr2(c, E_MAX, x, expr_num(c, t, -top)), expr_num(c, t, top));
+    if (dt_small(to)) return to_small(c, dt_float(from) ? x : expr_cast(c, x, F32), to, saturate, mode);
+    if (dt_float(from) && to == BOOL) return expr2(c, E_NE, x, expr_num(c, from, 0)); /* NaN is not zero */
+    if (dt_float(from) && width(to) < 8) x = expr_cast(c, x, I32);
     return expr_cast(c, x, to);
 }
 
@@ -81,14 +101,6 @@ static Expr *castlike_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 
 /* ---- bitcast ---- */
 
-static int width(DType t) {
-    switch (t) {
-    case I4: case U4: case F4E2M1: return 4;
-    case I2: case U2: return 2;
-    default: return 8 * gd_dtypes[t].bytes;
-    }
-}
-
 static void bitcast_shape(Node *n) {
     DType from = n->in[0]->dt, to = (DType)attr_int(n, "to");
     if (!numeric(from) || !numeric(to) || width(from) != width(to))
@@ -100,6 +112,8 @@ static Expr *bitcast_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     (void)port;
     Expr *x = lower_elem(L, n->in[0], idx);
     DType to = n->out[0]->dt;
+    if ((DType)x->type.dt == BOOL) x = expr_cast(L->c, x, U8);
+    if (to == BOOL) return expr_cast(L->c, x, BOOL);
     return (DType)x->type.dt == to ? x : expr_op(L->c, E_BITS, (Type){(uint8_t)to, x->type.lanes}, 1, &x);
 }
 
@@ -160,8 +174,8 @@ const Op gd_ops_cast[] = {
     {.name = "cast", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x", .out = "y",
      .attrs = {{"to", AT_DTYPE, 0, true}, {"saturate", AT_INT, 1, false}, {"round_mode", AT_STRING, 0, false}},
      .shape = cast_shape, .elem = cast_elem, .grad = cast_grad,
-     .doc = "x as another dtype: to nearest even between floats, towards zero and saturating to integers, modulo 2^bits between "
-            "integers. saturate: what f8 cannot hold becomes its largest value, instead of infinity or NaN. round_mode: of f8e8m0."},
+     .doc = "x as another dtype: to nearest even between floats, towards zero and saturating to integers (of less than a byte: modulo "
+            "2^bits, as between integers). saturate: what f8 cannot hold becomes its largest value, instead of infinity or NaN. round_mode: of f8e8m0."},
     {.name = "castlike", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x like", .out = "y",
      .shape = castlike_shape, .elem = castlike_elem, .grad = cast_grad, .doc = "x as the dtype of like, which is not read otherwise."},
     {.name = "bitcast", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .attrs = {{"to", AT_DTYPE, 0, true}},

@@ -1,8 +1,8 @@
 /* bind: what is used twice is computed once, and what a loop does not change is computed before it.
 
    Needs: straight code (unroll), no calls (expand).
-   Promises: afterwards no value but constants, registers and i64 sums and products stands twice in one statement; values
-   that statements of a nest share are LETs before their first use; loop-invariant ones stand before the loop.
+   Promises: afterwards no value but what expr_cheap names stands twice in one statement (Program.bound); values that
+   statements of a nest share are LETs before their first use; loop-invariant ones stand before the loop.
    The meaning stays: nothing is loaded that was not loaded before, and every load sees the same stores.
 
    How. Each nest is walked once in order. An occurrence of an expression is a value, named by the expression and by a
@@ -367,6 +367,42 @@ static void rewrite(Bind *b, Region *r) {
     *r->block = out;
 }
 
+/* ---- conditions of while ---- */
+
+typedef struct Twice { uint32_t mark; bool yes; } Twice;
+static void look(Twice *t, Expr *e) {
+    if (expr_cheap(e)) return;
+    t->yes = t->yes || e->mark == t->mark;
+    e->mark = t->mark;
+    for (int i = 0; i < e->nargs && !t->yes; i++) look(t, e->arg[i]);
+}
+
+/* while cond { body }, where cond shares something, has no place for a LET. So: go = cond; while go { body; go = cond } */
+static void open_while(Bind *b, Block *block) {
+    Block out = {0};
+    for (int i = 0; i < block->n; i++) {
+        Stmt *s = block->v[i];
+        open_while(b, &s->body);
+        open_while(b, &s->other);
+        Twice t = {expr_mark(b->c), false};
+        if (s->kind == S_WHILE) look(&t, s->e);
+        if (t.yes) {
+            Buf *go = buf_new(b->p, SP_REG, BOOL, 0, NULL, "go");
+            stmt_decl(b->p, &out, go);
+            stmt_store(b->p, &out, go, NULL, s->e, NULL);
+            stmt_store(b->p, &s->body, go, NULL, s->e, NULL);
+            s->e = expr_load(b->c, go, 1, NULL, NULL);
+        }
+        vec_push(b->c, &out, s);
+    }
+    *block = out;
+}
+
+static bool open_nest(void *b, Stmt *s) {
+    if (s->kind == S_NEST) open_while(b, &s->body);
+    return s->kind != S_NEST;
+}
+
 /* ---- a nest; what stands between nests ---- */
 
 static Region *begin(Bind *b, Block *block) {
@@ -421,6 +457,8 @@ static void bind_control(Bind *b, Block *block) {
 
 void pass_bind(Program *p, const PassOptions *o) {
     Bind b = {.p = p, .c = p->c, .max_light = o->machine.registers / 2};
+    block_walk(&p->body, open_nest, &b);
     b.stamp = gd_new_array(p->c, uint32_t, p->nbufs);
     bind_control(&b, &p->body);
+    p->bound = true;
 }

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 
 typedef struct Touch { int at; bool read; } Touch; /* one for each moment: the first thing done then */
-typedef struct Life { Buf *buf; int first, last; bool freed, listed; VEC(Touch) touch; } Life;
+typedef struct Life { Buf *buf; int first, last; bool freed; VEC(Touch) touch; } Life;
 typedef struct Span { int first, last; } Span;
 
 typedef struct Plan {
@@ -325,19 +325,13 @@ static bool has_alloc(void *arg, Stmt *s) {
     return s->kind != S_NEST;
 }
 
-/* Only what is used stays, each once; a reader learns when it is alive. */
+/* Only what is used stays. */
 static void list_used(Plan *k) {
     Program *p = k->p;
     int n = 0;
     for (int i = 0; i < p->bufs.n; i++) {
         Buf *b = p->bufs.v[i];
-        Life *l = &k->life[b->id];
-        if (!l->touch.n || l->listed) continue;
-        l->listed = true;
-        p->bufs.v[n++] = b;
-        if (b->space != SP_ARENA) continue;
-        const char *live = gd_format(k->c, "live %d..%d", l->first, l->last);
-        b->label = b->label ? gd_format(k->c, "%s, %s", b->label, live) : live;
+        if (k->life[b->id].touch.n) p->bufs.v[n++] = b;
     }
     p->bufs.n = n;
 }

@@ -1,7 +1,7 @@
 /* The runner: goes through the table in order. For every row that is enabled: run, verify, print or dump, time.
 
    The state is what a pass sees: a graph until `lower`, a program from there on. One table, one round: it ends. */
-#include "passes.h"
+#include "edit.h"
 #include "lower.h"
 #include <errno.h>
 #include <sys/stat.h>
@@ -62,25 +62,30 @@ static void check_options(Ctx *c, const PassOptions *o) {
 
 /* ---- what a reader gets ---- */
 
-/* Constants are left out of dumps once they are more than a person reads. */
-static bool small_constants(const Graph *g) {
-    enum { READABLE = 1 << 16 };
-    size_t bytes = 0;
-    for (int i = 0; i < g->consts.n; i++) {
-        const Value *v = g->consts.v[i];
-        int64_t dims[MAX_RANK], n = 1;
-        if (!value_static(v, dims)) continue;
-        for (int k = 0; k < v->rank; k++) n = gd_mul(g->c, n, dims[k]);
-        bytes += (size_t)gd_mul(g->c, n, gd_dtypes[v->dt].bytes);
-        if (bytes > READABLE) return false;
+/* Constants are left out of texts once they are more than a person reads. */
+enum { READABLE = 1 << 16 };
+
+static bool graph_readable(const Graph *g) {
+    int64_t bytes = 0;
+    for (int i = 0; i < g->consts.n && bytes <= READABLE; i++) {
+        int64_t n = value_bytes(g->c, g->consts.v[i]);
+        if (n > 0) bytes = gd_add(g->c, bytes, n);
     }
-    return true;
+    return bytes <= READABLE;
+}
+
+static bool program_readable(const Program *p) {
+    int64_t bytes = 0, n;
+    for (int i = 0; i < p->consts.n && bytes <= READABLE; i++)
+        if (is_int(buf_size(p->c, p->consts.v[i]), &n)) bytes = gd_add(p->c, bytes, n * gd_dtypes[p->consts.v[i]->dt].bytes);
+    return bytes <= READABLE;
 }
 
 static const char *state_text(const Run *r, bool complete) {
     Text *t = text_new(r->c);
-    if (r->p) loop_print(t, r->p);
-    else if (complete && small_constants(r->g)) graph_print(t, r->g);
+    if (r->p && complete && program_readable(r->p)) loop_print(t, r->p);
+    else if (r->p) loop_print_brief(t, r->p);
+    else if (complete && graph_readable(r->g)) graph_print(t, r->g);
     else graph_print_brief(t, r->g);
     return t->s;
 }

@@ -20,7 +20,7 @@ typedef struct Gen {
     Buf *readable[32];
     int nreadable;
     Buf *reg[8];
-    int nreg;
+    int nreg, own;      /* from own on: declared inside the innermost free loop, so stores to them are its own */
     Buf *positions;
     Var *size;
 } Gen;
@@ -97,9 +97,9 @@ static Expr *value(Gen *g, int depth) {
 
 /* ---- statements ---- */
 
-typedef struct Mark { Block *block; int nvar, npool, nreg, nreadable; } Mark;
+typedef struct Mark { Block *block; int nvar, npool, nreg, own, nreadable; } Mark;
 static Mark enter(Gen *g, Block *b) {
-    Mark m = {g->block, g->nvar, g->npool, g->nreg, g->nreadable};
+    Mark m = {g->block, g->nvar, g->npool, g->nreg, g->own, g->nreadable};
     g->block = b;
     return m;
 }
@@ -108,6 +108,7 @@ static void leave(Gen *g, Mark m) {
     g->block = m.block;
     g->nvar = m.nvar;
     g->nreg = m.nreg;
+    g->own = m.own;
     g->nreadable = m.nreadable;
     g->npool = m.npool;
 }
@@ -143,6 +144,7 @@ static void row(Gen *g, Space space) {
     Mark m = enter(g, &s->body);
     Expr *i = expr_var(g->c, s->var);
     g->var[g->nvar++] = i;
+    g->own = g->nreg;
     stmt_store(g->p, g->block, b, &i, value(g, 3), NULL);
     leave(g, m);
     if (space == SP_REG) g->reg[g->nreg++] = b;
@@ -178,8 +180,8 @@ static void statements(Gen *g, int depth) {
         switch (below(g, depth > 0 ? 6 : 2) + (below(g, 16) == 0) * 6) {
         case 0: keep(g, expr_var(g->c, stmt_let(g->p, g->block, "x", value(g, 3))->var)); break;
         case 1:
-            if (g->nreg) {
-                Buf *b = g->reg[below(g, g->nreg)];
+            if (g->nreg > g->own) {
+                Buf *b = g->reg[g->own + below(g, g->nreg - g->own)];
                 Expr *at = b->rank ? inside(g, b->dim[0]) : NULL;
                 stmt_store(g->p, g->block, b, &at, value(g, 2), NULL);
             }
@@ -202,6 +204,7 @@ static void nest(Gen *g, Buf *b) {
     for (int i = 0; i < b->rank; i++) {
         Stmt *l = loop(g, b->dim[i], true);
         m[i] = enter(g, &l->body);
+        g->own = g->nreg;
         g->var[g->nvar++] = at[i] = expr_var(g->c, l->var);
         if (below(g, 3) == 0) statements(g, 1);
     }

@@ -26,7 +26,8 @@ typedef struct Target {
 /* NULL when there is no such target; "native" reads the CPU's features and caches. */
 const Target *target_named(Ctx *c, const char *name);
 
-typedef enum Weights { WEIGHTS_EMBED, WEIGHTS_OBJECT, WEIGHTS_FILE, WEIGHTS_EXTERN } Weights;
+typedef enum Weights { WEIGHTS_EMBED, WEIGHTS_OBJECT, WEIGHTS_FILE, WEIGHTS_EXTERN,
+    WEIGHTS_HOST /* where this process has them: for `load` of the C back end only */ } Weights;
 typedef struct EmitOptions {
     const Target *target;
     const char *prefix;    /* checked C identifier */
@@ -37,8 +38,9 @@ typedef struct EmitOptions {
     int opt;               /* 0 to 3 */
 } EmitOptions;
 
-typedef struct CSources { Text *source, *header; const void *blob; size_t blob_bytes; } CSources;
-/* codegen/c.c: the sources as text; with WEIGHTS_OBJECT and WEIGHTS_FILE the constants as one blob, 64-aligned offsets. */
+/* blob: the constants as one array of bytes (OBJECT, FILE, EXTERN), each at a multiple of 64; constants (HOST): what P_constants must hold. */
+typedef struct CSources { Text *source, *header; const void *blob; size_t blob_bytes; const void **constants; int nconstants; } CSources;
+/* codegen/c/c.c: the sources as text. */
 void c_emit(Program *p, const EmitOptions *o, CSources *out);
 
 /* A program loaded into this process; closed when the Ctx closes. */
@@ -61,7 +63,12 @@ const Backend *backend_named(Ctx *c, const char *name); /* leaves with E405 when
    it is first asked for. */
 const Backend *llvm_backend(Ctx *c);
 
-/* codegen/tool.c: run a program by argument vector (no shell), wait, capture stderr. Returns its exit status. */
+extern const Backend backend_c; /* codegen/cbuild.c */
+
+/* codegen/weights.c: bytes as an object file with the symbol PREFIX_weights. cc: the compiler and its options, NULL-ended. */
+void weights_object(Ctx *c, const char *const *cc, const char *dir, const char *prefix, const void *blob, size_t n, const char *object);
+
+/* codegen/tool.c: run a program by argument vector (no shell), wait, capture what it prints. Returns its exit status. */
 int tool_run(Ctx *c, const char *const *argv, Text *err);
 const char *tool_cc(Ctx *c);                         /* $CC, cc, gcc or clang, whichever there is first; or NULL */
 const char *tool_temp_dir(Ctx *c);                   /* removed when the Ctx closes */

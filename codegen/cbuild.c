@@ -1,0 +1,192 @@
+/* The back end "c": sources as they are, or compiled by the system's C compiler into whatever is asked for; `load` makes a
+   shared library in a temporary directory. What the compiler makes is written beside its place and then moved there, so
+   a failed run leaves nothing behind. */
+#define _GNU_SOURCE
+#include "codegen.h"
+#include "embedded.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef VEC(const char *) Args;
+
+static void add(Ctx *c, Args *a, const char *s) { vec_push(c, a, s); }
+
+/* $CC may hold options too: words are separated by blanks, as make does. */
+static void add_words(Ctx *c, Args *a, const char *s) {
+    for (s += strspn(s, " \t"); *s; s += strspn(s, " \t")) {
+        size_t n = strcspn(s, " \t");
+        add(c, a, gd_strndup(c, s, n));
+        s += n;
+    }
+}
+
+static Args compiler(Ctx *c) {
+    Args a = {0};
+    const char *cc = tool_cc(c);
+    if (!cc) gd_fail(c, 405, "install gcc or clang, set CC, or use --backend llvm or --emit c", "no C compiler was found");
+    add_words(c, &a, cc);
+    return a;
+}
+
+/* -march, and -m for each feature. The full vector width is asked for by name, or compilers keep to half of it. */
+static void add_target(Ctx *c, Args *a, const Target *t) {
+    if (!t) return;
+    if (strcmp(t->cpu, "generic")) add(c, a, gd_format(c, "-march=%s", t->cpu));
+    for (const char *f = t->features ? t->features : ""; *f; f += strcspn(f, ","), f += *f == ',')
+        add(c, a, gd_format(c, "-m%.*s", (int)strcspn(f, ",") - 1, f + 1));
+    if (t->lanes == 16) add(c, a, "-mprefer-vector-width=512");
+}
+
+static void run(Ctx *c, Args *a, const char *what) {
+    Text *err = text_new(c);
+    add(c, a, NULL);
+    int status = tool_run(c, a->v, err);
+    if (status) gd_fail(c, 701, "the text above comes from the C compiler", "%s: %s ended with %d\n%.4000s", what, a->v[0], status, err->s);
+}
+
+static bool works(Ctx *c, Args a, const char *option, const char *dir) {
+    Text *err = text_new(c);
+    char *source = gd_format(c, "%s/probe.c", dir);
+    gd_write_file(c, source, "int main(void) { return 0; }\n", 29);
+    Args copy = {0};
+    for (int i = 0; i < a.n; i++) add(c, &copy, a.v[i]);
+    const char *const rest[] = {option, source, "-o", gd_format(c, "%s/probe", dir), NULL};
+    for (int i = 0; i < 5; i++) add(c, &copy, rest[i]);
+    return tool_run(c, copy.v, err) == 0;
+}
+
+/* ---- sources ---- */
+
+static const char *prefix_of(const Program *p, const EmitOptions *o) { return o->prefix ? o->prefix : p->name; }
+
+static void write_text(Ctx *c, const char *dir, const char *name, const char *s, size_t n) {
+    gd_write_file(c, gd_format(c, "%s/%s", dir, name), s, n);
+}
+
+static void write_sources(Program *p, const EmitOptions *o, const char *dir, CSources *s) {
+    Ctx *c = p->c;
+    const char *P = prefix_of(p, o);
+    c_emit(p, o, s);
+    write_text(c, dir, gd_format(c, "%s.c", P), s->source->s, s->source->n);
+    write_text(c, dir, gd_format(c, "%s.h", P), s->header->s, s->header->n);
+    if (!o->table) return;
+    write_text(c, dir, "program.h", gd_text_program_h, strlen(gd_text_program_h));
+    write_text(c, dir, "tensor.h", gd_text_tensor_h, strlen(gd_text_tensor_h));
+}
+
+static char *weights_to(Program *p, const EmitOptions *o, const char *dir, const CSources *s, const char *place) {
+    Ctx *c = p->c;
+    const char *P = prefix_of(p, o);
+    if (!s->blob) return NULL;
+    if (o->weights == WEIGHTS_FILE) {
+        write_text(c, place, gd_format(c, "%s.weights", P), s->blob, s->blob_bytes);
+        return NULL;
+    }
+    if (o->weights != WEIGHTS_OBJECT) return NULL;
+    Args a = compiler(c);
+    add(c, &a, NULL);
+    char *object = gd_format(c, "%s/%s_weights.o", place, P);
+    weights_object(c, a.v, dir, P, s->blob, s->blob_bytes, object);
+    return object;
+}
+
+static void emit_sources(Program *p, const EmitOptions *o, const char *dir) {
+    Ctx *c = p->c;
+    CSources s;
+    if (mkdir(dir, 0777) && errno != EEXIST) gd_fail(c, 106, NULL, "%s: %s", dir, strerror(errno));
+    write_sources(p, o, dir, &s);
+    if (s.blob) weights_to(p, o, tool_temp_dir(c), &s, dir);
+}
+
+/* ---- compiled ---- */
+
+static void add_common(Program *p, const EmitOptions *o, Args *a, const char *dir) {
+    Ctx *c = p->c;
+    add(c, a, gd_format(c, "-O%d", o->opt < 0 ? 0 : o->opt > 3 ? 3 : o->opt));
+    add(c, a, "-std=gnu99");
+    add_target(c, a, o->target);
+    add(c, a, "-fPIC");
+    if (o->openmp && works(c, compiler(c), "-fopenmp", dir)) add(c, a, "-fopenmp");
+}
+
+/* Across file systems it is copied beside its place first, so that the last step is a rename all the same. */
+static void move_to(Ctx *c, const char *from, const char *to) {
+    if (!rename(from, to)) return;
+    size_t n;
+    struct stat st;
+    char *bytes = gd_read_file(c, from, SIZE_MAX, &n);
+    gd_write_file(c, to, bytes, n);
+    if (!stat(from, &st)) chmod(to, st.st_mode & 0777);
+}
+
+static void build(Program *p, const EmitOptions *o, Emit kind, const char *path) {
+    Ctx *c = p->c;
+    const char *dir = tool_temp_dir(c), *P = prefix_of(p, o), *made = gd_format(c, "%s/made", dir);
+    CSources s;
+    write_sources(p, o, dir, &s);
+    char *weights = weights_to(p, o, dir, &s, dir);
+    Args a = compiler(c);
+    add_common(p, o, &a, dir);
+    char *source = gd_format(c, "%s/%s.c", dir, P);
+    if (kind == EMIT_ASM) add(c, &a, "-S");
+    if (kind == EMIT_OBJ) add(c, &a, "-c");
+    if (kind == EMIT_SO) add(c, &a, "-shared");
+    add(c, &a, source);
+    if (kind == EMIT_EXE || kind == EMIT_SO) {
+        if (weights) add(c, &a, weights);
+        if (kind == EMIT_EXE) add(c, &a, tool_runtime(c, "libgradc_runtime.a"));
+        add(c, &a, "-lm");
+    }
+    char *object = kind == EMIT_OBJ && weights ? gd_format(c, "%s/code.o", dir) : (char *)made;
+    add(c, &a, "-o");
+    add(c, &a, object);
+    run(c, &a, P);
+    if (object != made) { /* code and weights become one object */
+        Args link = compiler(c);
+        const char *const rest[] = {"-r", "-nostdlib", object, weights, "-o", made};
+        for (int i = 0; i < 6; i++) add(c, &link, rest[i]);
+        run(c, &link, P);
+    }
+    move_to(c, made, path);
+}
+
+static void write_c(Program *p, const EmitOptions *o, Emit kind, const char *path) {
+    switch (kind) {
+    case EMIT_C: emit_sources(p, o, path); break;
+    case EMIT_EXE: case EMIT_SO: case EMIT_OBJ: case EMIT_ASM: build(p, o, kind, path); break;
+    case EMIT_LL: case EMIT_BC: gd_fail(p->c, 405, "use --backend llvm", "the C back end makes no LLVM code");
+    }
+}
+
+/* ---- loaded ---- */
+
+static void unload(void *handle) { dlclose(handle); }
+
+static void load_c(Program *p, const EmitOptions *o, Loaded *out) {
+    Ctx *c = p->c;
+    const char *dir = tool_temp_dir(c), *P = prefix_of(p, o), *library = gd_format(c, "%s/made.so", dir);
+    EmitOptions mine = *o;
+    CSources s;
+    mine.table = true;
+    mine.main = false;
+    mine.weights = WEIGHTS_HOST;
+    write_sources(p, &mine, dir, &s);
+    Args a = compiler(c);
+    add_common(p, &mine, &a, dir);
+    const char *const rest[] = {"-shared", gd_format(c, "%s/%s.c", dir, P), "-o", library, "-lm"};
+    for (int i = 0; i < 5; i++) add(c, &a, rest[i]);
+    run(c, &a, P);
+    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) gd_fail(c, 701, NULL, "%s", dlerror());
+    gd_defer(c, unload, handle);
+    const void **constants = dlsym(handle, gd_format(c, "%s_constants", P));
+    for (int i = 0; i < s.nconstants; i++) constants[i] = s.constants[i];
+    *out = (Loaded){.program = dlsym(handle, gd_format(c, "%s_program", P))};
+    if (o->profile) *(void **)&out->profile = dlsym(handle, gd_format(c, "%s_profile", P));
+    if (!out->program) gd_fail(c, 701, NULL, "%s", dlerror());
+}
+
+const Backend backend_c = {"c", write_c, load_c};

@@ -252,6 +252,15 @@ static void data_section(Reader *r) {
 
 static void block(Reader *r, Block *to, int indent);
 
+/* width 16, or the trip count when it is a number. */
+static uint8_t vector_width(Reader *r, const Expr *trip) {
+    int64_t width = 0;
+    if (parse_eat(&r->s, "width")) width = parse_int(&r->s);
+    else is_int(trip, &width);
+    if (width < 1 || width > 64) parse_fail(&r->s, NULL, "a vector loop needs a width, 1 to 64");
+    return (uint8_t)width;
+}
+
 static void loops(Reader *r, Block *to, LoopMode mode, bool free, int indent) {
     Parser *s = &r->s;
     int mark = r->bound.n;
@@ -263,6 +272,7 @@ static void loops(Reader *r, Block *to, LoopMode mode, bool free, int indent) {
         parse_need(s, "in");
         f = stmt_for(r->p, to, name, parse_index(s), free);
         f->mode = (uint8_t)mode;
+        if (mode == L_VECTOR) f->width = vector_width(r, f->e);
         if (ranged) { f->var->lo = given.lo; f->var->hi = given.hi; }
         define(r, name, f->var, NULL);
         to = &f->body;

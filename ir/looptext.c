@@ -273,6 +273,7 @@ static const Stmt *loop_line(Printer *k, const Stmt *s) {
         range(k, s->var, s->e);
         text_put(k->t, " in ");
         expr(k, s->e);
+        if (s->mode == L_VECTOR && !is_value(s->e, s->width)) text_printf(k->t, " width %d", s->width);
         char *rest = gd_strdup(k->s, k->t->s + name + 1);
         k->t->n = name;
         text_printf(k->t, "%s%s", define(k, s->var, s->var->name), rest);

@@ -246,7 +246,8 @@ static void loop(Check *k, Stmt *s) {
     }
     bool constant = is_int(s->e, &trip);
     if ((s->mode == L_PARALLEL || s->mode == L_VECTOR) && !s->free) fault(k, "only free loops are parallel or vectors");
-    if ((s->mode == L_UNROLL || s->mode == L_VECTOR) && !constant) fault(k, "the trip count is not a number");
+    if (s->mode == L_UNROLL && !constant) fault(k, "the trip count is not a number");
+    if (s->mode == L_VECTOR && (!s->width || expr_max(k->p->c, s->e) > s->width)) fault(k, "the loop is longer than its vector");
     int mark = k->scope.n;
     bool tracked = k->level < LEVELS;
     enter_scope(k, s->var, s->var->name, tracked ? 1ull << k->level : ALL_LOOPS);

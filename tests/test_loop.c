@@ -166,7 +166,7 @@ static const char tile_text[] =
     "      z.v16[q*6+i, o*16] = acc[i, o] count -o*16+21\n"
     "  for k in 1\n"
     "    if k == 0\n"
-    "      vector o in 32\n"
+    "      vector o in k+32 width 40\n"
     "        reg s: f32\n"
     "        s = b[o]\n"
     "        for j in 9\n"
@@ -549,6 +549,8 @@ static void the_parser_refuses(void **state) {
         {"program p\nout y: f32[3]\neach i in 3\n  y[0] = 1.0\n", "all iterations of a free loop store to one place"},
         {"program p\nout y: f32[3]\nreg a: f32\nparallel i in 3\n  a = 1.0\n", "all iterations of a free loop"},
         {"program p\nsym N in 1..9\nout y: f32[3]\nunroll i in N\n  y[i] = 1.0\n", "not a number"},
+        {"program p\nsym N in 1..9\nout y: f32[9]\nvector i in N\n  y[i] = 1.0\n", "needs a width"},
+        {"program p\nsym N in 1..9\nout y: f32[9]\nvector i in N width 8\n  y[i] = 1.0\n", "longer than its vector"},
         {"program p\nsym N in 1..9\nlet N = 3\n", "comes from the inputs"},
         {"program p bound\nin x: f32\nout y: f32\ny = x * x\n", "computed twice"},
         {"program p\nlet t = 1.0\nlet t = 2.0\n", "in use"},

@@ -71,7 +71,7 @@ static Expr *input_dim(Model *m, Graph *g, const PbDim *d, const char *input, in
     bool number = d->has_dim_value && d->dim_value >= 0;
     if (number && !m->o->symbolic) return expr_int(m->c, d->dim_value);
     if (!*d->dim_param)
-        return open_dim(m, g, gd_format(m->c, "%.32s_%d", input, axis), number && !d->dim_value ? 0 : 1);
+        return open_dim(m, g, gd_format(m->c, "%.32s_dim%d", input, axis), number && !d->dim_value ? 0 : 1);
     Expr *e = map_gets(m->named, d->dim_param);
     if (!e) {
         e = open_dim(m, g, d->dim_param, 1);

@@ -73,52 +73,44 @@ static void import_flatten(Import *n) {
     n->out[0] = build_reshape(n->g, n->in[0], 2, dim);
 }
 
-/* Axes from an attribute or input 1 as a set of a tensor's axes; false after an error. */
-static bool axes_set(Import *n, int count, const int64_t *axes, int rank, bool *set) {
-    for (int i = 0; i < rank; i++) set[i] = false;
-    for (int i = 0; i < count; i++) {
-        int k = import_axis(n, axes[i], rank);
-        if (k < 0) return false;
-        if (set[k]) { import_error(n, 204, NULL, "axis %d is given twice", k); return false; }
-        set[k] = true;
-    }
-    return true;
-}
-
 static void import_squeeze(Import *n) {
     Ctx *c = n->g->c;
-    const int64_t *axes;
-    Expr *dim[MAX_RANK], *one = expr_int(c, 1);
-    bool drop[MAX_RANK];
+    Expr *dim[MAX_RANK], *drop[MAX_RANK], **list, *one = expr_int(c, 1);
     int rank = 0, errors = gd_error_count(c);
     if (!shaped(n, 1, 2)) return;
     const Value *x = n->in[0];
-    int count = import_const_list(n, "axes", 1, &axes);
-    if (gd_error_count(c) > errors || (count >= 0 && !axes_set(n, count, axes, x->rank, drop))) return;
+    int count = import_list(n, "axes", 1, &list);
+    if (gd_error_count(c) > errors || !import_axis_set(n, count, list, x->rank, drop)) return;
     for (int i = 0; i < x->rank; i++) {
+        Expr *is_one = expr2(c, E_EQ, x->dim[i], one);
         if (count < 0) {
-            drop[i] = is_value(x->dim[i], 1);
-            if (!drop[i]) import_require(n, expr2(c, E_NE, x->dim[i], one), "an axis of unknown size turned out to be 1: give the axes");
-        } else if (drop[i])
-            import_require(n, expr2(c, E_EQ, x->dim[i], one),
+            drop[i] = expr_bool(c, is_value(x->dim[i], 1));
+            import_require(n, expr2(c, E_EQ, is_one, drop[i]), "an axis of unknown size turned out to be 1: give the axes");
+        } else
+            import_require(n, expr2(c, E_OR, expr1(c, E_NOT, drop[i]), is_one),
                            gd_format(c, "axis %d has %s elements and cannot be squeezed", i, expr_text(c, x->dim[i])));
-        if (!drop[i]) dim[rank++] = x->dim[i];
+        rank += count >= 0 ? 1 : !drop[i]->bits;
     }
+    if (count > 0) rank -= count;
+    dims_without(c, x->rank, drop, x->dim, rank, dim);
     n->out[0] = build_reshape(n->g, n->in[0], rank, dim);
 }
 
 static void import_unsqueeze(Import *n) {
     Ctx *c = n->g->c;
-    const int64_t *axes;
-    Expr *dim[MAX_RANK];
-    bool add[MAX_RANK];
+    Expr *dim[MAX_RANK], *add[MAX_RANK], **list, *one = expr_int(c, 1), *zero = expr_int(c, 0), *at = zero;
     int errors = gd_error_count(c);
     if (!shaped(n, 1, 2)) return;
     const Value *x = n->in[0];
-    int count = import_const_list(n, "axes", 1, &axes), rank = x->rank + count;
+    int count = import_list(n, "axes", 1, &list), rank = x->rank + count;
     if (count < 0) import_error(n, 204, NULL, "the axes are missing");
-    if (gd_error_count(c) > errors || !rank_fits(n, rank) || !axes_set(n, count, axes, rank, add)) return;
-    for (int i = 0, k = 0; i < rank; i++) dim[i] = add[i] ? expr_int(c, 1) : x->dim[k++];
+    if (gd_error_count(c) > errors || !rank_fits(n, rank) || !import_axis_set(n, count, list, rank, add)) return;
+    for (int i = 0; i < rank; i++) {
+        Expr *old = one;
+        for (int k = 0; k < x->rank; k++) old = expr_select(c, expr2(c, E_EQ, at, expr_int(c, k)), x->dim[k], old);
+        dim[i] = expr_select(c, add[i], one, old);
+        at = expr_add(c, at, expr_select(c, add[i], zero, one));
+    }
     n->out[0] = build_reshape(n->g, n->in[0], rank, dim);
 }
 
@@ -260,32 +252,43 @@ static void slice_range(Import *n, Expr *start, Expr *end, Expr *step, Expr *dim
     *size = at_least(c, expr_fdiv(c, expr_add(c, reach, expr_sub(c, stride, one)), stride), 0);
 }
 
+/* Range i of the node along an axis of that size; both directions where only the data knows the step's sign. */
+static void slice_along(Import *n, Expr *start, Expr *end, Expr *step, Expr *dim, Expr **first, Expr **size) {
+    Ctx *c = n->g->c;
+    Expr *forward = expr2(c, E_LT, expr_int(c, 0), step), *f[2], *s[2];
+    for (int way = 0; way < 2; way++)
+        if (!is_const(forward) || forward->bits == (uint64_t)way) slice_range(n, start, end, step, dim, way, &f[way], &s[way]);
+    *first = is_const(forward) ? f[forward->bits] : expr_select(c, forward, f[1], f[0]);
+    *size = is_const(forward) ? s[forward->bits] : expr_select(c, forward, s[1], s[0]);
+}
+
 static void import_slice(Import *n) {
     Ctx *c = n->g->c;
-    Expr **starts, **ends, **steps, *first[MAX_RANK], *size[MAX_RANK], *step[MAX_RANK], *zero = expr_int(c, 0);
-    const int64_t *axes;
+    Expr **starts, **ends, **axes, **steps, *first[MAX_RANK], *size[MAX_RANK], *step[MAX_RANK], *in[MAX_RANK];
+    Expr *zero = expr_int(c, 0), *one = expr_int(c, 1);
     int errors = gd_error_count(c);
     if (!shaped(n, 1, 5)) return;
     const Value *x = n->in[0];
     int count = import_list(n, "starts", 1, &starts), nends = import_list(n, "ends", 2, &ends);
-    int naxes = import_const_list(n, "axes", 3, &axes), nsteps = import_list(n, NULL, 4, &steps);
-    if (gd_error_count(c) > errors) return;
+    int naxes = import_list(n, "axes", 3, &axes), nsteps = import_list(n, NULL, 4, &steps);
+    if (gd_error_count(c) > errors || !import_axis_set(n, naxes, axes, x->rank, in)) return;
     if (count < 0 || nends != count || (naxes >= 0 && naxes != count) || (nsteps >= 0 && nsteps != count) || count > x->rank) {
         import_error(n, 301, NULL, "starts, ends, axes and steps have different lengths, or more than the tensor's %d axes", x->rank);
         return;
     }
-    for (int i = 0; i < x->rank; i++) { first[i] = zero; size[i] = x->dim[i]; step[i] = expr_int(c, 1); }
-    for (int i = 0; i < count; i++) {
-        int k = naxes >= 0 ? import_axis(n, axes[i], x->rank) : i;
-        if (k < 0) return;
-        if (nsteps >= 0) step[k] = steps[i];
-        Expr *forward = expr2(c, E_LT, zero, step[k]), *f[2], *s[2];
-        import_require(n, expr2(c, E_NE, step[k], zero), "a step of 0");
-        for (int way = 0; way < 2; way++)
-            if (!is_const(forward) || forward->bits == (uint64_t)way)
-                slice_range(n, starts[i], ends[i], step[k], x->dim[k], way, &f[way], &s[way]);
-        first[k] = is_const(forward) ? f[forward->bits] : expr_select(c, forward, f[1], f[0]);
-        size[k] = is_const(forward) ? s[forward->bits] : expr_select(c, forward, s[1], s[0]);
+    for (int k = 0; k < x->rank; k++) {
+        first[k] = zero;
+        size[k] = x->dim[k];
+        step[k] = one;
+        for (int i = 0; i < count; i++) {
+            Expr *mine = naxes >= 0 ? axis_is(c, axes[i], k, x->rank) : expr_bool(c, i == k), *by = nsteps >= 0 ? steps[i] : one, *f, *s;
+            if (is_const(mine) && !mine->bits) continue;
+            import_require(n, expr2(c, E_NE, by, zero), "a step of 0");
+            slice_along(n, starts[i], ends[i], by, x->dim[k], &f, &s);
+            first[k] = expr_select(c, mine, f, first[k]);
+            size[k] = expr_select(c, mine, s, size[k]);
+            step[k] = expr_select(c, mine, by, step[k]);
+        }
     }
     n->out[0] = build_slice(n->g, n->in[0], first, size, step);
 }
@@ -365,29 +368,28 @@ static Value *pad_value(Import *n, const Value *x) {
 static void import_pad(Import *n) {
     static const char *const modes[] = {"edge", "reflect", "wrap", "constant"};
     Ctx *c = n->g->c;
-    Expr **pads, *lo[MAX_RANK], *hi[MAX_RANK];
-    const int64_t *axes = NULL;
+    Expr **pads, **axes, *lo[MAX_RANK], *hi[MAX_RANK], *in[MAX_RANK];
     int errors = gd_error_count(c), m = 0;
     if (!shaped(n, 1, 4)) return;
     const Value *x = n->in[0];
     const char *mode = import_string(n, "mode", "constant");
-    int count = import_list(n, n->opset < 2 ? "paddings" : "pads", 1, &pads), naxes = import_const_list(n, NULL, 3, &axes);
+    int count = import_list(n, n->opset < 2 ? "paddings" : "pads", 1, &pads), given = import_list(n, NULL, 3, &axes);
+    int naxes = given < 0 ? x->rank : given;
     Value *value = pad_value(n, x);
-    if (gd_error_count(c) > errors) return;
+    if (gd_error_count(c) > errors || !import_axis_set(n, given, axes, x->rank, in)) return;
     while (m < 4 && strcmp(modes[m], mode)) m++;
     if (m == 4) { import_error(n, 204, "constant, reflect, edge or wrap", "attribute mode: \"%s\"", gd_escape(c, mode, strlen(mode))); return; }
-    if (naxes < 0) naxes = x->rank;
     if (count != 2 * naxes) {
         import_error(n, 301, "begin and end of every axis", "pads has %d entries for %d axes", count < 0 ? 0 : count, naxes);
         return;
     }
     for (int i = 0; i < x->rank; i++) lo[i] = hi[i] = expr_int(c, 0);
-    for (int i = 0; i < naxes; i++) {
-        int k = axes ? import_axis(n, axes[i], x->rank) : i;
-        if (k < 0) return;
-        lo[k] = pads[i];
-        hi[k] = pads[naxes + i];
-    }
+    for (int i = 0; i < naxes; i++)
+        for (int k = 0; k < x->rank; k++) {
+            Expr *mine = given >= 0 ? axis_is(c, axes[i], k, x->rank) : expr_bool(c, i == k);
+            lo[k] = expr_select(c, mine, pads[i], lo[k]);
+            hi[k] = expr_select(c, mine, pads[naxes + i], hi[k]);
+        }
     n->out[0] = m == 3 ? build_pad(n->g, n->in[0], lo, hi, NULL, value) : extend(n->g, n->in[0], lo, hi, m);
 }
 

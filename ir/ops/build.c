@@ -157,7 +157,47 @@ bool import_same_types(Import *n, int from, int to) {
     return true;
 }
 
+Expr *axis_is(Ctx *c, Expr *v, int i, int rank) {
+    return expr2(c, E_OR, expr2(c, E_EQ, v, expr_int(c, i)), expr2(c, E_EQ, v, expr_int(c, i - rank)));
+}
+
+static bool axis_in_range(Import *n, Expr *v, int rank) {
+    Ctx *c = n->g->c;
+    int64_t k;
+    if (is_int(v, &k)) return import_axis(n, k, rank) >= 0;
+    Expr *inside = expr2(c, E_AND, expr2(c, E_LE, expr_int(c, -rank), v), expr2(c, E_LT, v, expr_int(c, rank)));
+    import_require(n, inside, gd_format(c, "an axis outside a tensor of %d axes", rank));
+    return true;
+}
+
+bool import_axis_set(Import *n, int count, Expr *const *axes, int rank, Expr **in) {
+    Ctx *c = n->g->c;
+    Expr *zero = expr_int(c, 0), *one = expr_int(c, 1), *members = zero;
+    int errors = gd_error_count(c);
+    for (int i = 0; i < count; i++)
+        if (!axis_in_range(n, axes[i], rank)) return false;
+    for (int i = 0; i < rank; i++) {
+        in[i] = expr_bool(c, false);
+        for (int k = 0; k < count; k++) in[i] = expr2(c, E_OR, in[i], axis_is(c, axes[k], i, rank));
+        members = expr_add(c, members, expr_select(c, in[i], one, zero));
+    }
+    if (count > 0) import_require(n, expr2(c, E_EQ, members, expr_int(c, count)), "an axis is given twice");
+    return gd_error_count(c) == errors;
+}
+
+void dims_without(Ctx *c, int rank, Expr *const *in, Expr *const *dim, int nout, Expr **out) {
+    Expr *at = expr_int(c, 0), *one = expr_int(c, 1), *zero = at;
+    for (int j = 0; j < nout; j++) out[j] = zero;
+    for (int i = 0; i < rank; i++) {
+        for (int j = 0; j < nout && j <= i; j++) {
+            Expr *here = expr2(c, E_AND, expr1(c, E_NOT, in[i]), expr2(c, E_EQ, at, expr_int(c, j)));
+            out[j] = expr_select(c, here, dim[i], out[j]);
+        }
+        at = expr_add(c, at, expr_select(c, in[i], zero, one));
+    }
+}
+
 bool import_const_scalar(Import *n, int i, int64_t *v) {
     Value *x = import_in(n, i);
-    return x && value_ints(n->g, x, 1, v);
+    return x && x->rank >= 0 && is_value(value_count(n->g->c, x), 1) && value_ints(n->g, x, 1, v);
 }

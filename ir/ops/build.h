@@ -26,6 +26,13 @@ int import_axis(Import *n, int64_t axis, int rank);
 void import_require(Import *n, Expr *cond, const char *what);
 /* Inputs that a form computes with together have one dtype; an error and false otherwise. */
 bool import_same_types(Import *n, int from, int to);
+/* A list of axes (import_list) as a set: in[i] says whether axis i of a tensor of that rank belongs to it, a constant unless
+   only the data knows. They must be different; false after an error. */
+bool import_axis_set(Import *n, int count, Expr *const *axes, int rank, Expr **in);
+/* Is v axis i of a tensor of that rank, counted from either end? */
+Expr *axis_is(Ctx *c, Expr *v, int i, int rank);
+/* The dims that are not in the set, in order: nout of them. */
+void dims_without(Ctx *c, int rank, Expr *const *in, Expr *const *dim, int nout, Expr **out);
 /* The only element of an integer input, when it is known while compiling. */
 bool import_const_scalar(Import *n, int i, int64_t *v);
 #endif

@@ -19,11 +19,31 @@ static uint64_t reduced(const Node *n) {
 
 /* ---- sum, product, extremes ---- */
 
+/* Axes that only the data knows are a mask: every axis stays, those with a 1 in it as size 1. */
+static bool masked(const Node *n) { return node_attr(n, "mask")->n > 0; }
+
+static Expr *masked_out(Ctx *c, const Node *n, int i, Expr *yes, Expr *no) {
+    return expr_select(c, expr2(c, E_NE, node_attr(n, "mask")->dims[i], expr_int(c, 0)), yes, no);
+}
+
+static void masked_shape(Node *n) {
+    Ctx *c = n->graph->c;
+    const Value *x = n->in[0];
+    Expr *dim[MAX_RANK];
+    if (node_attr(n, "mask")->n != x->rank || node_attr(n, "axes")->n) {
+        node_error(n, 204, "either axes, or a mask", "attribute mask does not have an entry for each of %d axes", x->rank);
+        return;
+    }
+    for (int i = 0; i < x->rank; i++) dim[i] = masked_out(c, n, i, expr_int(c, 1), x->dim[i]);
+    node_out(n, 0, x->dt, x->rank, dim);
+}
+
 static void reduce_shape(Node *n) {
     const Value *x = n->in[0];
     const Attr *axes = node_attr(n, "axes");
     Expr *dim[MAX_RANK];
     int rank = 0;
+    if (masked(n)) { masked_shape(n); return; }
     bool keep = attr_int(n, "keepdims") != 0;
     for (int i = 0; i < axes->n; i++)
         if (axes->ints[i] < 0 || axes->ints[i] >= x->rank) {
@@ -56,13 +76,16 @@ static Expr *neutral(Ctx *c, ExprKind op, DType t) {
 }
 
 /* An input read with some axes running and the others fixed. */
-typedef struct Walk { Node *n; ExprKind op; int nloops; int axis[MAX_RANK]; Expr *at[MAX_RANK]; } Walk;
+typedef struct Walk { Node *n; ExprKind op; bool masked; int nloops; int axis[MAX_RANK]; Expr *at[MAX_RANK]; } Walk;
 
 static Expr *walk_load(Lower *L, void *arg, Expr *const *k) {
     Walk *w = arg;
     Expr *at[MAX_RANK];
     memcpy(at, w->at, sizeof at);
-    for (int i = 0; i < w->nloops; i++) at[w->axis[i]] = k[i];
+    for (int i = 0; i < w->nloops; i++) {
+        int a = w->axis[i];
+        at[a] = w->masked ? masked_out(L->c, w->n, a, k[i], at[a]) : k[i];
+    }
     return widen(L->c, lower_elem(L, w->n->in[0], at));
 }
 
@@ -74,11 +97,16 @@ static Expr *reduce_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     (void)port;
     Ctx *c = L->c;
     const Value *x = n->in[0];
-    Walk w = {.n = n, .op = combine(n)};
+    Walk w = {.n = n, .op = combine(n), .masked = masked(n)};
     Accum a = {.nacc = 1, .step = reduce_step, .arg = &w, .init = {neutral(c, w.op, wide(x->dt))}};
     bool keep = attr_int(n, "keepdims") != 0;
     int o = 0;
-    for (int i = 0; i < x->rank; i++) {
+    for (int i = 0; i < x->rank && w.masked; i++) {
+        w.at[i] = idx[i];
+        w.axis[w.nloops] = i;
+        a.trip[w.nloops++] = masked_out(c, n, i, x->dim[i], expr_int(c, 1));
+    }
+    for (int i = 0; i < x->rank && !w.masked; i++) {
         if (reduced(n) >> i & 1) {
             a.trip[w.nloops] = x->dim[i];
             w.axis[w.nloops++] = i;
@@ -88,7 +116,7 @@ static Expr *reduce_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     a.nloops = w.nloops;
     Expr *r;
     if (!w.nloops) r = walk_load(L, &w, NULL);
-    else if (w.axis[w.nloops - 1] == x->rank - 1)
+    else if (w.axis[w.nloops - 1] == x->rank - 1 && !w.masked)
         r = lower_lanes(L, w.op, w.nloops, a.trip, a.init[0], n->out[0]->rank, idx, walk_load, &w);
     else lower_accum(L, &a, n->out[0]->rank, idx, &r);
     return expr_cast(c, r, x->dt);
@@ -98,6 +126,7 @@ static Expr *reduce_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 static Value *spread(Graph *g, const Node *n, Value *v) {
     Expr *dim[MAX_RANK];
     const Value *x = n->in[0];
+    if (masked(n)) return build_broadcast(g, v, x->rank, x->dim);
     for (int i = 0; i < x->rank; i++) dim[i] = reduced(n) >> i & 1 ? expr_int(g->c, 1) : x->dim[i];
     return build_broadcast(g, build_reshape(g, v, x->rank, dim), x->rank, x->dim);
 }
@@ -108,10 +137,14 @@ static void sum_grad(Grad *G, Node *n, Value *const *dy) { grad_add(G, n->in[0],
 static void extreme_grad(Grad *G, Node *n, Value *const *dy) {
     Graph *g = G->g;
     Value *x = n->in[0];
-    const Attr *axes = node_attr(n, "axes");
+    const Attr *axes = node_attr(n, "axes"), *mask = node_attr(n, "mask");
     Value *mine = build_cast(g, make(g, "equal", x, spread(g, n, n->out[0])), x->dt);
-    Value *count = build_reduce(g, "reduce_sum", mine, axes->n, axes->ints, attr_int(n, "keepdims") != 0);
-    grad_add(G, x, make(g, "mul", mine, spread(g, n, make(g, "div", dy[0], count))));
+    Node *count = node_begin(g, "reduce_sum");
+    node_input(count, mine);
+    node_ints(count, "axes", axes->n, axes->ints);
+    node_int(count, "keepdims", attr_int(n, "keepdims"));
+    if (mask->n) node_dims(count, "mask", mask->n, mask->dims);
+    grad_add(G, x, make(g, "mul", mine, spread(g, n, make(g, "div", dy[0], node_finish(count)))));
 }
 
 static Value *running(Graph *g, const char *op, Value *x, int axis, bool exclusive, bool reverse) {
@@ -131,6 +164,10 @@ static void prod_grad(Grad *G, Node *n, Value *const *dy) {
     Value *x = n->in[0];
     int64_t perm[MAX_RANK], back[MAX_RANK];
     int at = 0, kept;
+    if (masked(n)) {
+        node_error(n, 404, "make the axes a constant", "a product over axes that only the data knows has no gradient");
+        return;
+    }
     for (int i = 0; i < x->rank; i++)
         if (!(reduced(n) >> i & 1)) perm[at++] = i;
     kept = at;
@@ -245,32 +282,53 @@ static void cumprod_grad(Grad *G, Node *n, Value *const *dy) {
 
 /* ---- ONNX ---- */
 
-/* Axes as a list without doubles, none negative; all of them when none are given, unless noop_with_empty_axes. */
-static int import_axes(Import *n, int rank, int64_t *axes) {
-    const int64_t *given = NULL;
-    int count = n->opset >= 18 || (n->opset >= 13 && !strcmp(n->op, "ReduceSum")) ? import_const_list(n, "axes", 1, &given)
-                                                                                   : import_ints(n, "axes", &given);
-    bool none = import_int(n, "noop_with_empty_axes", 0) != 0, seen[MAX_RANK] = {false};
-    int out = 0;
-    if (count <= 0 && none) return 0;
-    for (int i = 0; i < count; i++) {
-        int axis = import_axis(n, given[i], rank);
-        if (axis < 0) return -1;
-        seen[axis] = true;
+/* Which axes: numbers, or (known false) a set that only the data knows. out: axes of the result. */
+typedef struct Reduce { Import *n; bool keep, known; int count, out; int64_t axes[MAX_RANK]; Expr *in[MAX_RANK]; } Reduce;
+
+/* All axes when none are given, unless noop_with_empty_axes. */
+static bool import_axes(Import *n, const Value *x, Reduce *r) {
+    Ctx *c = n->g->c;
+    Expr **list;
+    int errors = gd_error_count(c), given = import_list(n, "axes", 1, &list);
+    bool none = import_int(n, "noop_with_empty_axes", 0) != 0;
+    *r = (Reduce){.n = n, .keep = import_int(n, "keepdims", 1) != 0, .known = true};
+    if (gd_error_count(c) > errors || !import_axis_set(n, given, list, x->rank, r->in)) return false;
+    for (int i = 0; i < x->rank; i++) {
+        if (given <= 0) r->in[i] = expr_bool(c, !none);
+        r->known = r->known && is_const(r->in[i]);
     }
-    for (int i = 0; i < rank; i++)
-        if (count <= 0 || seen[i]) axes[out++] = i;
-    return out;
+    for (int i = 0; i < x->rank && r->known; i++)
+        if (r->in[i]->bits) r->axes[r->count++] = i;
+    if (!r->known) r->count = given;
+    r->out = r->keep ? x->rank : x->rank - r->count;
+    return true;
 }
 
-typedef struct Reduce { Import *n; int count; int64_t axes[MAX_RANK]; bool keep; } Reduce;
+static Value *take_kept(const Reduce *r, const char *op, Value *x) {
+    Ctx *c = r->n->g->c;
+    if (r->known) return build_reduce(r->n->g, op, x, r->count, r->axes, true);
+    Expr *mask[MAX_RANK];
+    for (int i = 0; i < x->rank; i++) mask[i] = expr_select(c, r->in[i], expr_int(c, 1), expr_int(c, 0));
+    Node *n = node_begin(r->n->g, op);
+    node_input(n, x);
+    node_ints(n, "axes", 0, NULL);
+    node_dims(n, "mask", x->rank, mask);
+    return node_finish(n);
+}
 
-static Value *take(const Reduce *r, const char *op, Value *x) { return build_reduce(r->n->g, op, x, r->count, r->axes, r->keep); }
+static Value *take(const Reduce *r, const char *op, Value *x) {
+    Expr *dim[MAX_RANK];
+    if (x->rank < 0) return x;
+    if (r->keep) return take_kept(r, op, x);
+    if (r->known) return build_reduce(r->n->g, op, x, r->count, r->axes, false);
+    dims_without(r->n->g->c, x->rank, r->in, x->dim, r->out, dim);
+    return build_reshape(r->n->g, take_kept(r, op, x), r->out, dim);
+}
 
 /* log(sum(exp(x))), with the largest element taken out first; where that is infinite, it is the answer's own business. */
 static Value *log_sum_exp(const Reduce *r, Value *x) {
     Graph *g = r->n->g;
-    Value *m = build_reduce(g, "reduce_max", x, r->count, r->axes, true), *inf = const_scalar(g, x->dt, INFINITY);
+    Value *m = take_kept(r, "reduce_max", x), *inf = const_scalar(g, x->dt, INFINITY);
     m = make(g, "detach", make(g, "where", make(g, "less", make(g, "abs", m), inf), m, const_scalar(g, x->dt, 0)));
     Value *sum = take(r, "reduce_sum", make(g, "exp", make(g, "sub", x, m)));
     return make(g, "add", make(g, "log", sum), build_reshape(g, m, sum->rank, sum->dim));
@@ -280,8 +338,8 @@ static Value *square(Graph *g, Value *x) { return make(g, "mul", x, x); }
 
 static Value *mean(const Reduce *r, Value *x) {
     Graph *g = r->n->g;
-    Expr *count = expr_int(g->c, 1);
-    for (int i = 0; i < r->count; i++) count = expr_mul(g->c, count, x->dim[r->axes[i]]);
+    Expr *count = expr_int(g->c, 1), *one = count;
+    for (int i = 0; i < x->rank; i++) count = expr_mul(g->c, count, expr_select(g->c, r->in[i], x->dim[i], one));
     return make(g, "div", take(r, "reduce_sum", x), build_scalar(g, x->dt, count));
 }
 
@@ -292,13 +350,11 @@ static Value *extreme_of(const Reduce *r, const char *op, Value *x) {
 
 static void import_reduce(Import *n) {
     Graph *g = n->g;
-    Reduce r = {.n = n};
+    Reduce r;
     if (!import_need(n, 1, 2) || n->in[0]->rank < 0) return;
     Value *x = n->in[0];
     const char *op = n->op + strlen("Reduce");
-    r.keep = import_int(n, "keepdims", 1) != 0;
-    r.count = import_axes(n, x->rank, r.axes);
-    if (r.count < 0) return;
+    if (!import_axes(n, x, &r)) return;
     if (!strcmp(op, "Sum")) n->out[0] = take(&r, "reduce_sum", x);
     else if (!strcmp(op, "Prod")) n->out[0] = take(&r, "reduce_prod", x);
     else if (!strcmp(op, "Max")) n->out[0] = extreme_of(&r, "reduce_max", x);
@@ -323,23 +379,42 @@ static void import_arg(Import *n) {
     n->out[0] = node_finish(m);
 }
 
-static void import_running(Import *n) {
-    int64_t axis;
-    if (!import_need(n, 2, 2) || n->in[0]->rank < 0) return;
-    if (!import_const_scalar(n, 1, &axis)) {
-        import_error(n, 402, "make the axis a constant", "the axis is not known when compiling");
-        return;
+/* An axis that only the data knows is the middle one of three: all before it, it, all behind it. */
+static Value *running_along(Import *n, const char *op, Value *x, Expr *axis, bool exclusive, bool reverse) {
+    Ctx *c = n->g->c;
+    Expr *dim[3], *one = expr_int(c, 1);
+    for (int part = 0; part < 3; part++) dim[part] = one;
+    axis = expr_select(c, expr2(c, E_LT, axis, expr_int(c, 0)), expr_add(c, axis, expr_int(c, x->rank)), axis);
+    for (int i = 0; i < x->rank; i++) {
+        Expr *k = expr_int(c, i), *before = expr2(c, E_LT, k, axis), *same = expr2(c, E_EQ, k, axis);
+        dim[0] = expr_mul(c, dim[0], expr_select(c, before, x->dim[i], one));
+        dim[1] = expr_mul(c, dim[1], expr_select(c, same, x->dim[i], one));
+        dim[2] = expr_mul(c, dim[2], expr_select(c, expr2(c, E_OR, before, same), one, x->dim[i]));
     }
-    int k = import_axis(n, axis, n->in[0]->rank);
-    if (k < 0) return;
-    n->out[0] = running(n->g, !strcmp(n->op, "CumSum") ? "cumsum" : "cumprod", n->in[0], k, import_int(n, "exclusive", 0) != 0,
-                        import_int(n, "reverse", 0) != 0);
+    Value *y = running(n->g, op, build_reshape(n->g, x, 3, dim), 1, exclusive, reverse);
+    return build_reshape(n->g, y, x->rank, x->dim);
+}
+
+static void import_running(Import *n) {
+    Ctx *c = n->g->c;
+    Expr **axis, *in[MAX_RANK];
+    int64_t k;
+    int errors = gd_error_count(c);
+    if (!import_need(n, 2, 2) || n->in[0]->rank < 0) return;
+    Value *x = n->in[0];
+    const char *op = !strcmp(n->op, "CumSum") ? "cumsum" : "cumprod";
+    bool exclusive = import_int(n, "exclusive", 0) != 0, reverse = import_int(n, "reverse", 0) != 0;
+    int count = import_list(n, NULL, 1, &axis);
+    if (gd_error_count(c) > errors || !import_axis_set(n, count, axis, x->rank, in)) return;
+    if (count != 1) import_error(n, 301, NULL, "%d axes instead of one", count);
+    else if (is_int(axis[0], &k)) n->out[0] = running(n->g, op, x, import_axis(n, k, x->rank), exclusive, reverse);
+    else n->out[0] = running_along(n, op, x, axis[0], exclusive, reverse);
 }
 
 static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
 
 #define REDUCE .kind = OP_REDUCE, .in = "x", .out = "y", .types = "num", .shape = reduce_shape, .elem = reduce_elem, \
-               .attrs = {{"axes", AT_INTS, 0, true}, {"keepdims", AT_INT, 1, false}}
+               .attrs = {{"axes", AT_INTS, 0, true}, {"keepdims", AT_INT, 1, false}, {"mask", AT_DIMS, 0, false}}
 #define ARG .kind = OP_REDUCE, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .shape = arg_shape, .elem = arg_elem, \
             .attrs = {{"axis", AT_INT, 0, true}, {"keepdims", AT_INT, 1, false}, {"select_last_index", AT_INT, 0, false}}
 #define RUNNING .kind = OP_SORT, .in = "x", .out = "y", .types = "num", .shape = running_shape, .lower = running_lower, \

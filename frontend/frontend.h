@@ -5,12 +5,15 @@
 #ifndef GD_FRONTEND_H
 #define GD_FRONTEND_H
 #include "graph.h"
+#include "tensor.h"
 
 typedef struct FrontOptions {
     const char *const *dims; /* of --dim: "NAME=8", "NAME=1..64", "NAME=0..inf"; NULL-ended, may be NULL. A dim that the
                                 model leaves open goes by the model's name for it, else by INPUT_dimAXIS: x_dim0 */
     bool fixed;              /* --static: every open dim is 1 */
     bool symbolic;           /* --symbolic: every dim of an input is open, also those that the model gives as numbers */
+    const GradcTensor *const *given; /* inputs that become constants, by their position; NULL: stays an input. Kept, not copied */
+    int ngiven;
     const char *prefix;      /* the graph's name, an identifier; NULL: made from the file's name */
 } FrontOptions;
 

@@ -169,7 +169,7 @@ static void check_sizes(Model *m, Graph *g, int from, const char *label) {
 }
 
 static void check_attributes(Model *m, const Op *op, Import *n) {
-    static const char *const harmless[] = {"consumed_inputs", "training_mode", "is_test"};
+    static const char *const harmless[] = {"consumed_inputs", "training_mode", "is_test", "kernel_shape"};
     for (int i = 0; i < n->nattr; i++) {
         bool known = n->attr[i].used || op_attr(op, n->attr[i].name) >= 0;
         for (size_t k = 0; k < sizeof harmless / sizeof *harmless; k++) known |= !strcmp(harmless[k], n->attr[i].name);
@@ -177,6 +177,15 @@ static void check_attributes(Model *m, const Op *op, Import *n) {
             gd_error(m->c, 204, "leave it out, or say the opset that has it", "node %s: %s of opset %d has no attribute %s",
                      n->label, esc(m, n->op), n->opset, esc(m, n->attr[i].name));
     }
+}
+
+/* What is known of a region's argument is known of it inside too. */
+static Expr **known_elems(Graph *g, const Value *x) {
+    int64_t n;
+    if (!value_known(x) || !is_int(value_count(g->c, x), &n)) return NULL;
+    Expr **e = gd_new_array(g->c, Expr *, n ? n : 1);
+    for (int64_t i = 0; i < n; i++) e[i] = value_elem(g, x, i);
+    return e;
 }
 
 /* The graph of an attribute; its inputs are of the types of like. NULL when the attribute is missing or no graph. */
@@ -197,7 +206,7 @@ static Graph *make_region(Import *n, const ImportAttr *a, int nargs, Value *cons
         const char *name = pb->input[i]->name;
         const Value *x = (int)i < nargs ? like[i] : NULL;
         Value *v = graph_input(s.g, esc(m, name), x ? x->dt : F32, x ? x->rank : 0, x ? x->dim : NULL);
-        if (x) { v->sequence = x->sequence; v->optional = x->optional; }
+        if (x) { v->sequence = x->sequence; v->optional = x->optional; v->elems = known_elems(n->g, x); }
         else v->rank = -1;
         claim(m, &s, name, "an input");
         define(&s, name, v);
@@ -268,11 +277,11 @@ static int without_empty(char *const *name, size_t n) {
     return (int)n;
 }
 
-static void define_outputs(Model *m, Scope *s, const PbNode *p, Import *n, int errors) {
+static void define_outputs(Model *m, Scope *s, const PbNode *p, Import *n, bool failed) {
     for (int i = 0; i < n->nout; i++) {
         if (!n->wanted[i]) continue;
-        Value *v = n->out[i];
-        if (!v && gd_error_count(m->c) == errors)
+        Value *v = failed ? NULL : n->out[i];
+        if (!v && !failed)
             import_error(n, 402, "leave the output out", "output %d (\"%s\") is not supported", i, esc(m, p->output[i]));
         if (!v) v = unknown(s);
         if (!v->label && !is_unknown(v)) v->label = esc(m, p->output[i]);
@@ -308,8 +317,7 @@ static void import_node(Model *m, Scope *s, const PbNode *p, const char *label) 
         check_sizes(m, s->g, first, label);
         if (gd_error_count(c) == errors) check_attributes(m, op, &n);
     } else look_over(m, s, p, label);
-    if (!known && !f && gd_error_count(c) == errors) errors--; /* the error was said where the input should have been made */
-    define_outputs(m, s, p, &n, errors);
+    define_outputs(m, s, p, &n, gd_error_count(c) > errors || (!f && !known));
 }
 
 static void walk_nodes(Model *m, Scope *s, PbNode *const *node, size_t n) {
@@ -330,8 +338,18 @@ static void walk_nodes(Model *m, Scope *s, PbNode *const *node, size_t n) {
 
 /* ---- the model ---- */
 
+/* What stands for input number i: a constant that the caller gives, or an input of the graph. */
+static Value *input(Model *m, Scope *s, const PbValueInfo *v, int i) {
+    const GradcTensor *t = i < m->o->ngiven ? m->o->given[i] : NULL;
+    if (!t) return type_input(m, s->g, v);
+    Value *known = graph_const(s->g, (DType)t->dtype, t->rank, t->dims, t->data);
+    known->label = esc(m, v->name);
+    return type_agrees(m, gd_format(m->c, "input \"%s\"", known->label), known, v->type) ? known : NULL;
+}
+
 /* An input with an initializer of its name has a default: it is taken for the constant that it nearly always is. */
 static void inputs(Model *m, Scope *s, const PbGraph *g) {
+    int count = 0;
     for (size_t i = 0; i < g->n_input; i++) {
         const PbValueInfo *v = g->input[i];
         const char *name = esc(m, v->name);
@@ -342,7 +360,7 @@ static void inputs(Model *m, Scope *s, const PbGraph *g) {
             continue;
         }
         claim(m, s, v->name, "an input");
-        Value *in = type_input(m, s->g, v);
+        Value *in = input(m, s, v, count++);
         define(s, v->name, in ? in : unknown(s));
     }
 }

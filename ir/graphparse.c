@@ -179,10 +179,11 @@ static Expr *element(Reader *r, DType t) {
     const char *from = s->at, *to = from;
     uint64_t bits;
     while (to < s->end && !strchr(",] \n", *to)) to++;
-    if (const_parse(r->c, t, from, (size_t)(to - from), &bits)) {
-        s->at = to;
-        return expr_const(r->c, scalar(t), bits);
-    }
+    s->at = to;
+    parse_space(s);
+    bool alone = s->at < s->end && (*s->at == ',' || *s->at == ']');
+    if (alone && const_parse(r->c, t, from, (size_t)(to - from), &bits)) return expr_const(r->c, scalar(t), bits);
+    s->at = from;
     Expr *e = parse_expr(s);
     if (!type_eq(e->type, scalar(t))) parse_fail(s, NULL, "an element of type %s is wanted", gd_dtypes[t].name);
     return e;

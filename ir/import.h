@@ -60,6 +60,7 @@ int import_list(Import *n, const char *attr, int input, Expr ***v);
 int import_const_list(Import *n, const char *attr, int input, const int64_t **v);
 void import_error(Import *n, int code, const char *help, const char *fmt, ...) GD_PRINTF(4, 5);
 void import_default(Import *n, const Op *op); /* inputs in order, attributes by name */
-/* Makes nodes from composite text: "m = reduce_mean(x, axes=axes); x - m" over named values (NULL-ended pairs). */
+/* Makes nodes from composite text: "m = reduce_mean(x, axes=axes); x - m". values: name -> Value; attrs (may be NULL): name
+   -> Attr, which stand as numbers in the text or are handed on by key=name. */
 Value *graph_text(Graph *g, const char *text, const Map *values, const Map *attrs);
 #endif

@@ -57,7 +57,7 @@ typedef struct Depth { uint32_t nest; int depth; } Depth;
 
 typedef struct Bind {
     Program *p;
-    Ctx *c;
+    Ctx *c, *s;           /* s: scratch */
     int max_light;
     uint32_t nest, epoch, clock;
     VEC(Seen) seen;       /* by Expr.id */
@@ -76,7 +76,7 @@ typedef struct Bind {
 /* ---- what an expression is ---- */
 
 static Seen *seen(Bind *b, const Expr *e) {
-    while ((uint32_t)b->seen.n <= e->id) vec_push(b->c, &b->seen, (Seen){0});
+    while ((uint32_t)b->seen.n <= e->id) vec_push(b->s, &b->seen, (Seen){0});
     return &b->seen.v[e->id];
 }
 
@@ -84,7 +84,7 @@ static int var_depth(const Bind *b, const Var *v) {
     return v->id < b->var.n && b->var.v[v->id].nest == b->nest ? b->var.v[v->id].depth : 0;
 }
 static void set_depth(Bind *b, const Var *v, int depth) {
-    while (b->var.n <= v->id) vec_push(b->c, &b->var, (Depth){0});
+    while (b->var.n <= v->id) vec_push(b->s, &b->var, (Depth){0});
     b->var.v[v->id] = (Depth){b->nest, depth};
 }
 
@@ -129,7 +129,7 @@ static void used_at(Val *v, Region *r, int at) {
 }
 
 static Cond *condition(Bind *b, Cond *outer, Region *r) {
-    Cond *n = gd_new(b->c, Cond);
+    Cond *n = gd_new(b->s, Cond);
     *n = (Cond){outer, r};
     return n;
 }
@@ -159,13 +159,13 @@ static Val *visit(Bind *b, Expr *e) {
     for (Val *x = seen(b, e)->all; x; x = x->same)
         if (x->stamp == stamp && contains(x->cond, cond) && (!v || contains(x->cond, v->cond))) v = x;
     if (!v) {
-        v = gd_alloc(b->c, sizeof *v + e->nargs * sizeof *args);
+        v = gd_alloc(b->s, sizeof *v + e->nargs * sizeof *args);
         *v = (Val){.e = e, .stamp = stamp, .loads = loads, .leaf = leaf, .depth = s.depth, .cond = cond};
         for (int i = 0; i < e->nargs; i++)
             if ((v->arg[i] = args[i])) args[i]->uses++;
         v->same = seen(b, e)->all;
         seen(b, e)->all = v;
-        vec_push(b->c, &b->vals, v);
+        vec_push(b->s, &b->vals, v);
     }
     seen(b, e)->epoch = b->epoch;
     return seen(b, e)->now = v;
@@ -174,7 +174,7 @@ static Val *visit(Bind *b, Expr *e) {
 static Expr *note_root(void *arg, Expr *e) {
     Bind *b = arg;
     Val *v = visit(b, e);
-    vec_push(b->c, &b->roots, v);
+    vec_push(b->s, &b->roots, v);
     if (!v) return e;
     if (b->stmt->kind == S_LET && b->stmt->var->kind == V_LET && !v->uses) v->let = b->stmt;
     v->uses++;
@@ -197,7 +197,7 @@ typedef VEC(Kept) Keep;
 static void keep(Bind *b, Keep *k, const Stmt *s) {
     if (s->buf) {
         uint32_t *at = &b->stamp[buf_root(s->buf)->id];
-        vec_push(b->c, k, ((Kept){at, *at}));
+        vec_push(b->s, k, ((Kept){at, *at}));
     }
     for (int i = 0; i < s->body.n; i++) keep(b, k, s->body.v[i]);
     for (int i = 0; i < s->other.n; i++) keep(b, k, s->other.v[i]);
@@ -206,14 +206,14 @@ static void keep(Bind *b, Keep *k, const Stmt *s) {
 static void walk(Bind *b, Block *block, Region *r);
 
 static void walk_inside(Bind *b, Stmt *s, Block *block) {
-    Region *r = gd_new(b->c, Region), *here = b->region;
+    Region *r = gd_new(b->s, Region), *here = b->region;
     Cond *cond = b->cond;
     int at = b->at;
     int64_t lo = 0, hi;
     if (s->kind == S_FOR) expr_range(b->c, s->e, &lo, &hi);
     *r = (Region){.outer = here, .at = at, .depth = here->depth + 1, .block = block, .clock = b->clock,
                   .loop = s->kind != S_IF, .wall = s->kind == S_FOR && s->mode == L_PARALLEL};
-    vec_push(b->c, &b->regions, r);
+    vec_push(b->s, &b->regions, r);
     if (s->kind == S_FOR) set_depth(b, s->var, r->depth);
     if (r->wall) b->cond = condition(b, NULL, r);
     else if (lo < 1) b->cond = condition(b, cond, r);
@@ -327,8 +327,8 @@ static void bind_value(const Bind *b, Val *v) {
     v->let = stmt_let(b->p, NULL, name_of(v->e), v->built);
     v->out = expr_var(b->c, v->let->var);
     if (!r->first) {
-        r->first = gd_new_array(b->c, Val *, r->block->n);
-        r->last = gd_new_array(b->c, Val *, r->block->n);
+        r->first = gd_new_array(b->s, Val *, r->block->n);
+        r->last = gd_new_array(b->s, Val *, r->block->n);
     }
     if (r->first[v->at]) r->last[v->at]->after = v;
     else r->first[v->at] = v;
@@ -406,7 +406,7 @@ static bool open_nest(void *b, Stmt *s) {
 /* ---- a nest; what stands between nests ---- */
 
 static Region *begin(Bind *b, Block *block) {
-    Region *r = gd_new(b->c, Region);
+    Region *r = gd_new(b->s, Region);
     *r = (Region){.block = block, .depth = 1, .clock = ++b->clock, .wall = true};
     b->nest++;
     b->vals.n = b->roots.n = b->regions.n = b->next_root = b->next_region = 0;
@@ -455,10 +455,16 @@ static void bind_control(Bind *b, Block *block) {
     *block = out;
 }
 
-void pass_bind(Program *p, const PassOptions *o) {
-    Bind b = {.p = p, .c = p->c, .max_light = o->machine.registers / 2};
+typedef struct Job { Program *p; const PassOptions *o; } Job;
+
+static void bind(Ctx *scratch, void *arg) {
+    const Job *j = arg;
+    Program *p = j->p;
+    Bind b = {.p = p, .c = p->c, .s = scratch, .max_light = j->o->machine.registers / 2};
     block_walk(&p->body, open_nest, &b);
-    b.stamp = gd_new_array(p->c, uint32_t, p->nbufs);
+    b.stamp = gd_new_array(scratch, uint32_t, p->nbufs);
     bind_control(&b, &p->body);
     p->bound = true;
 }
+
+void pass_bind(Program *p, const PassOptions *o) { gd_scratch(p->c, bind, &(Job){p, o}); }

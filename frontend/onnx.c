@@ -150,6 +150,13 @@ static void initializers(Model *m, Scope *s, const PbGraph *g) {
     }
 }
 
+static Map *hints(Model *m, const PbGraph *g) {
+    Map *h = map_new(m->c);
+    for (size_t i = 0; i < g->n_value_info; i++) map_puts(h, g->value_info[i]->name, g->value_info[i]);
+    for (size_t i = 0; i < g->n_output; i++) map_puts(h, g->output[i]->name, g->output[i]);
+    return h;
+}
+
 /* ---- nodes ---- */
 
 static void walk_nodes(Model *m, Scope *s, PbNode *const *node, size_t n);
@@ -198,7 +205,7 @@ static Graph *make_region(Import *n, const ImportAttr *a, int nargs, Value *cons
     const Subgraph *sub = a->graph;
     const PbGraph *pb = sub->pb;
     Scope s = {.outer = sub->scope, .g = graph_region(n->g), .values = map_new(m->c), .makers = map_new(m->c),
-               .opsets = sub->scope->opsets, .attrs = sub->scope->attrs, .path = sub->path};
+               .opsets = sub->scope->opsets, .hints = hints(m, pb), .attrs = sub->scope->attrs, .path = sub->path};
     if (++m->depth > MAX_NEST) gd_fail(m->c, 504, NULL, "node %s: graphs are nested more than %d deep", n->label, MAX_NEST);
     if ((int)pb->n_input != nargs)
         import_error(n, 205, NULL, "the graph %s has %zu inputs, not %d", esc(m, a->name), pb->n_input, nargs);
@@ -285,6 +292,8 @@ static void define_outputs(Model *m, Scope *s, const PbNode *p, Import *n, bool 
             import_error(n, 402, "leave the output out", "output %d (\"%s\") is not supported", i, esc(m, p->output[i]));
         if (!v) v = unknown(s);
         if (!v->label && !is_unknown(v)) v->label = esc(m, p->output[i]);
+        const PbValueInfo *hint = s->hints ? map_gets(s->hints, p->output[i]) : NULL;
+        if (hint) type_hint(m, s->g, v, hint);
         define(s, p->output[i], v);
     }
 }
@@ -389,8 +398,9 @@ static void functions(Model *m) {
 
 Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const FrontOptions *o) {
     int errors = gd_error_count(c);
-    Model m = {.c = c, .pb = pb, .o = o, .src = pb_source(c, path), .named = map_new(c), .functions = map_new(c)};
-    Scope s = {.g = graph_new(c, name), .values = map_new(c), .makers = map_new(c), .opsets = map_new(c), .path = ""};
+    Model m = {.c = c, .pb = pb, .o = o, .src = pb_source(c, path), .named = map_new(c), .hinted = map_new(c), .functions = map_new(c)};
+    Scope s = {.g = graph_new(c, name), .values = map_new(c), .makers = map_new(c), .opsets = map_new(c),
+               .hints = hints(&m, pb->graph), .path = ""};
     dims_read(&m);
     read_opsets(&m, s.opsets, pb->opset_import, pb->n_opset_import, true);
     functions(&m);

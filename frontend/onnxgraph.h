@@ -15,6 +15,7 @@ typedef struct Model {
     const FrontOptions *o;
     VEC(DimOption) dims;
     Map *named;       /* dim_param -> Expr, what stands for it */
+    Map *hinted;      /* symbols that got their names by type_hint */
     Map *functions;   /* domain, name and overload -> PbFunction */
     VEC(const char *) open; /* names of the dims that were left open, for messages */
     int64_t nodes;    /* imported so far, those of functions counted at every call */
@@ -30,6 +31,7 @@ struct Scope {
     Map *values;      /* name -> Value */
     Map *makers;      /* name -> text: which input, initializer or node makes it */
     Map *opsets;      /* domain -> version, as a pointer */
+    Map *hints;       /* name -> PbValueInfo: what the model says about values; NULL in a function */
     Map *attrs;       /* in a function: attribute -> BoundAttr; NULL outside */
     const char *path; /* what the labels of its nodes start with */
 };
@@ -50,6 +52,8 @@ void dims_finish(Model *m);               /* E601 for those that name no dim */
 Value *type_input(Model *m, Graph *g, const PbValueInfo *v);
 /* Element type, nesting and rank of v against what the file says; false after an error. */
 bool type_agrees(Model *m, const char *what, const Value *v, const PbType *t);
+/* Sizes that only the data decides get the names that the model has for them. */
+void type_hint(Model *m, Graph *g, const Value *v, const PbValueInfo *p);
 /* TYPE attributes: dtype and shape, -1 for an open dim. */
 bool type_attr(Model *m, const PbType *t, ImportAttr *out);
 

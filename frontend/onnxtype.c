@@ -162,6 +162,19 @@ bool type_agrees(Model *m, const char *what, const Value *v, const PbType *t) {
     return false;
 }
 
+void type_hint(Model *m, Graph *g, const Value *v, const PbValueInfo *p) {
+    const PbType *t = p->type;
+    const PbShape *s = t && t->tensor_type ? t->tensor_type->shape : NULL;
+    if (!s || (int)s->n_dim != v->rank) return;
+    for (int i = 0; i < v->rank; i++) {
+        const char *name = s->dim[i]->dim_param;
+        Var *x = v->dim[i]->kind == E_VAR ? v->dim[i]->var : NULL;
+        if (!*name || !x || !x->data || map_getp(m->hinted, x) || map_gets(m->named, name)) continue;
+        graph_rename(g, x, front_identifier(m->c, name, "D"));
+        map_putp(m->hinted, x, x);
+    }
+}
+
 bool type_attr(Model *m, const PbType *t, ImportAttr *out) {
     Shape s;
     if (!flatten(m, gd_format(m->c, "attribute %s", out->name), t, &s)) return false;

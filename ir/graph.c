@@ -73,6 +73,8 @@ Var *graph_data_symbol(Graph *g, const char *name, Expr *bound) {
     return v;
 }
 
+void graph_rename(Graph *g, Var *symbol, const char *name) { symbol->name = symbol_name(g, name); }
+
 /* ---- values ---- */
 
 Value *value_new(Graph *g, DType dt, int rank, Expr *const *dim) {

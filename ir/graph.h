@@ -97,6 +97,7 @@ Graph *graph_region(Graph *outer);
 Graph *graph_outermost(Graph *g);
 Var *graph_symbol(Graph *g, const char *name, int64_t lo, int64_t hi); /* checked and made unique */
 Var *graph_data_symbol(Graph *g, const char *name, Expr *bound);       /* >= 0; bound (may be NULL): never exceeded */
+void graph_rename(Graph *g, Var *symbol, const char *name);            /* the same */
 
 Value *value_new(Graph *g, DType dt, int rank, Expr *const *dim);
 Value *graph_input(Graph *g, const char *name, DType dt, int rank, Expr *const *dim);

@@ -530,7 +530,7 @@ static void body(Reader *r, Graph *g) {
         Value *v = used(r);
         if (!v) parse_fail(s, NULL, "an output is missing");
         parse_space(s);
-        const char *name = s->at < s->end && *s->at == '"' ? quoted(r) : v->label;
+        const char *name = s->at < s->end && *s->at == '"' ? quoted(r) : NULL;
         graph_output(g, name, v);
         if (!parse_eat(s, ",")) break;
     }

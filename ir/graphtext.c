@@ -386,7 +386,7 @@ static void head(Printer *k) {
     arguments(k, g);
     text_put(k->t, " -> (");
     for (int i = 0; i < g->out.n; i++) {
-        text_printf(k->t, "%s\"%s\": ", i ? ", " : "", g->out_names.v[i]);
+        text_printf(k->t, "%s\"%s\": ", i ? ", " : "", g->out_names.v[i] ? g->out_names.v[i] : "");
         put_type(k->t, g->out.v[i], k->names);
     }
     text_printf(k->t, ") after %s\n", g->after);

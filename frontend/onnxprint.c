@@ -5,6 +5,7 @@
    the structs, which both readers limit. */
 #include "onnxtext.h"
 #include "expr.h"
+#include <strings.h>
 
 typedef struct Printer { Text *t; Ctx *c; PbSource *s; int indent; } Printer;
 
@@ -29,20 +30,27 @@ static size_t identifier(const char *s) {
     return n;
 }
 
-/* Quoted unless it is an identifier. */
+/* Words that begin a type or are a number. */
+static bool reserved(const char *s) {
+    static const char *const words[] = {"seq", "map", "optional", "sparse_tensor", "opaque", "inf", "infinity", "nan"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcasecmp(s, words[i])) return true;
+    for (int i = 1; i < PB_TYPES; i++)
+        if (!strcmp(s, pb_type_names[i])) return true;
+    return false;
+}
+
+/* Quoted unless it is an identifier that can be taken for nothing else. */
 static void name(Printer *p, const char *s) {
     size_t n = strlen(s);
-    if (n && identifier(s) == n) text_put(p->t, s);
+    if (n && identifier(s) == n && !reserved(s)) text_put(p->t, s);
     else quoted(p, s, n);
 }
 
 /* Where the syntax wants identifiers, with dots between them or alone. */
 static void plain(Printer *p, const char *s, bool dots) {
-    size_t at = 0, n;
-    do {
-        n = identifier(s + at);
-        at += n;
-    } while (n && dots && s[at] == '.' && s[++at]);
+    size_t n = identifier(s), at = n;
+    while (n && dots && s[at] == '.') at += 1 + (n = identifier(s + at + 1));
     if (!n || s[at]) unsayable(p, gd_format(p->c, "the name \"%s\" here", gd_escape(p->c, s, strlen(s))));
     text_put(p->t, s);
 }

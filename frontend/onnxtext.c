@@ -1,5 +1,6 @@
-/* The ONNX text syntax to protobuf-c structs, as onnx/docs/Syntax.md defines it; two points it leaves open are settled: elements
-   of types narrower than a byte are one number each, and a list may hold values of any kind.
+/* The ONNX text syntax to protobuf-c structs, as onnx/docs/Syntax.md defines it; three points it leaves open are settled:
+   elements of types narrower than a byte are one number each, a list may hold values of any kind, and the name of a graph that
+   is a value may be quoted.
 
    A recursive descent, one function a rule. Terminates: each rule reads at least one word, and graphs and types, which
    nest, are counted. */
@@ -232,6 +233,7 @@ static AttrType element_kind(AttrType t) {
     case PA_STRINGS: return PA_STRING;
     case PA_TENSORS: return PA_TENSOR;
     case PA_GRAPHS: return PA_GRAPH;
+    case PA_SPARSES: return PA_SPARSE;
     case PA_TYPES: return PA_TYPE;
     default: return PA_UNDEFINED;
     }
@@ -263,12 +265,18 @@ static void read_typed(Cursor *r, PbAttr *a) {
 static void read_single(Cursor *r, PbAttr *a, AttrType expected) {
     char next = cursor_next(r);
     const char *at = r->p;
-    if (at_type(r)) read_typed(r, a);
-    else if (next == '"') {
-        SET(a, type, PA_STRING);
-        a->has_s = true;
+    if (next == '"') { /* a string, or the quoted name of a graph */
         a->s.data = (uint8_t *)cursor_string(r, &a->s.len);
-    } else if (cursor_at_number(r)) {
+        SET(a, type, PA_STRING);
+        a->has_s = cursor_next(r) != '(';
+        if (!a->has_s) {
+            r->p = at;
+            a->s = (ProtobufCBinaryData){0, NULL};
+            a->g = read_graph(r);
+            a->type = PA_GRAPH;
+        }
+    } else if (at_type(r)) read_typed(r, a);
+    else if (cursor_at_number(r)) {
         Number n = cursor_number(r);
         bool whole = n.whole && expected != PA_FLOAT;
         SET(a, type, whole ? PA_INT : PA_FLOAT);

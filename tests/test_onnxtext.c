@@ -27,7 +27,7 @@ static int attempt(void (*body)(Ctx *, void *), void *arg) {
 static const char everything[] =
     "<ir_version: 8, opset_import: [\"\" : 17, \"local\" : 1], producer_name: \"a \\\"test\\\"\", model_version: -3,\n"
     " metadata_props: [\"key\": \"value\", \"k\": \"\"]>\n"
-    "agraph (float[N, 128] X, float[\"M + 1\",?] \"input/1\", float s = {1.5}, seq(optional(int64[])) q, untyped)\n"
+    "agraph (float[N, 128] X, float[\"M + 1\",?] \"input/1\", float s = {1.5}, seq(optional(int64[])) q, \"seq\")\n"
     "    => (float[N] C, map(string, float[2]) m, sparse_tensor(double[3]) sp, opaque(a.b,C) o)\n"
     "<float[2] b = {1.0, -2e-1}, int4[3] w = {1, -2, 7}, float[3,2] e = [\"location\": \"w.bin\", \"offset\": \"17\"],\n"
     " uint64 u = {18446744073709551615}, string[2] t = {\"x\", \"y\\\\\"}, float[4] T>\n"
@@ -35,7 +35,7 @@ static const char everything[] =
     "  T = MatMul(X, \"input/1\")\n"
     "  [\"node 2\"] S, _ = Add <axis = 1, f : float = 2, g = 0.5, h = [1, 2], i = [0.5, inf, -nan], j = \"s\", k = [\"a\", \"b\"],\n"
     "     e : ints = [], l = float[2] {1, 2}, n = float[2] name = {3, 4}, y = seq(float[2]), r : ints = @attr, p = @other> (T, , b)\n"
-    "  C = local.sub.Op:two (,) <then_branch = g1 () => (float z) { z = Identity(T) }, gs = [a () => () {}, b () => () {}]>\n"
+    "  C = local.sub.Op:two (,) <then_branch = g1 () => (float z) { z = Identity(T) }, gs = [a () => () {}, \"b-c\" () => () {}]>\n"
     "}\n"
     "<opset_import: [\"\" : 10], domain: \"local\", doc_string: \"square\">\n"
     "square <alpha: float = 4.0, gamma> (x, float[N] y) => (z) <float[N] t> { z = Mul(x, x) }\n";
@@ -104,6 +104,7 @@ static void check_everything(Ctx *c, void *arg) {
     assert_int_equal(n->n_input, 1);
     assert_string_equal(n->attribute[0]->g->node[0]->op_type, "Identity");
     assert_int_equal(n->attribute[1]->n_graphs, 2);
+    assert_string_equal(n->attribute[1]->graphs[1]->name, "b-c");
 
     PbFunction *f = m->functions[0];
     assert_int_equal(m->n_functions, 1);

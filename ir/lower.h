@@ -76,6 +76,10 @@ Expr *lower_let(Lower *L, const char *name, Expr *value);  /* bound here: its va
 Program *lower_graph(Graph *g);
 void lower_nodes(Lower *L, Graph *g);
 void lower_copy(Lower *L, Value *v, Buf *to);
+Stmt *lower_open_nest(Lower *L, const char *name);
+void lower_close_nest(Lower *L, Stmt *nest);
+/* A temporary that lives across nests: in the arena, or allocated here when only the data decides its size. */
+Buf *lower_temp(Lower *L, DType dt, int rank, Expr *const *dim, const char *name);
 /* Known elements of all outputs of n, when every element can be computed from what is known. */
 void lower_fold_node(Node *n);
 #endif

@@ -15,12 +15,6 @@ static bool bounded(const Expr *e) {
     return true;
 }
 
-static bool value_bounded(const Value *v) {
-    for (int i = 0; i < v->rank; i++)
-        if (!bounded(v->dim[i])) return false;
-    return true;
-}
-
 static bool data_sized(const Expr *e) {
     if (e->kind == E_VAR && e->var->data) return true;
     for (int i = 0; i < e->nargs; i++)
@@ -76,12 +70,18 @@ static Buf *const_buf(Lower *L, Value *v) {
     return b;
 }
 
+Buf *lower_temp(Lower *L, DType dt, int rank, Expr *const *dim, const char *name) {
+    bool heap = false;
+    for (int i = 0; i < rank; i++) heap = heap || !bounded(dim[i]);
+    Buf *b = buf_new(L->p, heap ? SP_HEAP : SP_ARENA, dt, rank, dim, name);
+    if (heap) stmt_new(L->p, lower_block(L), S_ALLOC)->buf = b;
+    return b;
+}
+
 static Buf *temporary(Lower *L, Value *v) {
-    bool heap = !value_bounded(v);
-    Buf *b = buf_new(L->p, heap ? SP_HEAP : SP_ARENA, v->dt, v->rank, v->dim, gd_format(L->c, "t%d", v->id));
+    Buf *b = lower_temp(L, v->dt, v->rank, v->dim, gd_format(L->c, "t%d", v->id));
     set_strides(L->c, b, v);
     b->label = v->label;
-    if (heap) stmt_new(L->p, lower_block(L), S_ALLOC)->buf = b;
     return b;
 }
 
@@ -105,7 +105,7 @@ static Buf *port(Lower *L, Space space, const Value *v, int i, const char *name)
 
 /* ---- nests ---- */
 
-static Stmt *open_nest(Lower *L, const char *name) {
+Stmt *lower_open_nest(Lower *L, const char *name) {
     Block none = {0};
     Stmt *s = stmt_nest(L->p, &none, name);
     Scope *scope = gd_new(L->c, Scope);
@@ -116,7 +116,7 @@ static Stmt *open_nest(Lower *L, const char *name) {
     return s;
 }
 
-static void close_nest(Lower *L, Stmt *s) {
+void lower_close_nest(Lower *L, Stmt *s) {
     s->nest->source = L->sources->n ? L->sources->s : NULL;
     L->sources = NULL;
     if (s->body.n) { lower_close(L, 1); return; }
@@ -188,27 +188,27 @@ static void lower_node(Lower *L, Node *n) {
     }
     if (n->op->lower) {
         for (int i = 0; i < n->nout; i++) lower_buf(L, n->out[i]);
-        Stmt *s = open_nest(L, n->op->name);
+        Stmt *s = lower_open_nest(L, n->op->name);
         if (n->label) text_put(L->sources, n->label);
         n->op->lower(L, n);
-        close_nest(L, s);
+        lower_close_nest(L, s);
         return;
     }
     for (int i = 0; i < n->nout; i++) {
         Value *v = n->out[i];
         if (v->place != PL_ROOT) continue;
         Buf *b = lower_buf(L, v);
-        Stmt *s = open_nest(L, n->op->name);
+        Stmt *s = lower_open_nest(L, n->op->name);
         s->nest->note = n->note;
         fill_rest(L, n, v, b);
-        close_nest(L, s);
+        lower_close_nest(L, s);
     }
 }
 
 void lower_copy(Lower *L, Value *v, Buf *to) {
-    Stmt *s = open_nest(L, "copy");
+    Stmt *s = lower_open_nest(L, "copy");
     fill(L, v, to, lower_elem);
-    close_nest(L, s);
+    lower_close_nest(L, s);
 }
 
 void lower_nodes(Lower *L, Graph *g) {

@@ -18,6 +18,13 @@ static Value *with_dims(Graph *g, const char *op, Value *x, int rank, Expr *cons
 Value *build_reshape(Graph *g, Value *x, int rank, Expr *const *dim) { return with_dims(g, "reshape", x, rank, dim); }
 Value *build_broadcast(Graph *g, Value *x, int rank, Expr *const *dim) { return with_dims(g, "broadcast", x, rank, dim); }
 
+Value *build_fit(Graph *g, Value *x, const Value *like) {
+    bool fits = x->rank <= like->rank;
+    for (int i = 0; i < x->rank && fits; i++)
+        fits = is_value(x->dim[i], 1) || x->dim[i] == like->dim[like->rank - x->rank + i];
+    return fits || x->rank < 0 || like->rank < 0 ? x : build_broadcast(g, x, like->rank, like->dim);
+}
+
 Value *build_transpose(Graph *g, Value *x, const int64_t *perm) {
     bool nothing = true;
     for (int i = 0; i < x->rank; i++) nothing = nothing && perm[i] == i;

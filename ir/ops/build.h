@@ -6,6 +6,7 @@
 
 Value *build_reshape(Graph *g, Value *x, int rank, Expr *const *dim);
 Value *build_broadcast(Graph *g, Value *x, int rank, Expr *const *dim);
+Value *build_fit(Graph *g, Value *x, const Value *like); /* to like's shape, unless it surely broadcasts to that by itself */
 Value *build_transpose(Graph *g, Value *x, const int64_t *perm);
 Value *build_slice(Graph *g, Value *x, Expr *const *start, Expr *const *size, Expr *const *step); /* step NULL: 1 */
 Value *build_slice_axis(Graph *g, Value *x, int axis, Expr *start, Expr *size);

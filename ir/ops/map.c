@@ -29,7 +29,7 @@ static void import_prelu(Import *n) {
     Value *x = n->in[0], *slope = n->in[1];
     if (n->opset < 7 && slope->rank == 1 && x->rank > 2 && !is_value(slope->dim[0], 1))
         for (int i = 2; i < x->rank; i++) slope = build_unsqueeze(n->g, slope, slope->rank);
-    n->out[0] = make(n->g, "prelu", x, slope);
+    n->out[0] = make(n->g, "prelu", x, build_fit(n->g, slope, x));
 }
 
 /* Its default constants have more digits from version 6 on. */

@@ -1,41 +1,60 @@
-/* Softmax and normalisations, as small graphs of sums, differences and elementwise functions: gradients and fusion come from
-   those. What is stored in fewer bits than f32 is computed in f32 and rounded once, at the end. */
+/* Softmax and normalisations, written in composite text (graph_text) over sums, differences and elementwise functions:
+   gradients and fusion come from those. What is stored in fewer bits than f32 is computed in f32 and rounded once, at the
+   end. */
 #include "build.h"
 
-static Value *add(Graph *g, Value *a, Value *b) { return make(g, "add", a, b); }
-static Value *sub(Graph *g, Value *a, Value *b) { return make(g, "sub", a, b); }
-static Value *mul(Graph *g, Value *a, Value *b) { return make(g, "mul", a, b); }
-static Value *quotient(Graph *g, Value *a, Value *b) { return make(g, "div", a, b); }
-static Value *number(Graph *g, const Value *like, double v) { return const_scalar(g, like->dt, v); }
+/* ---- composite text with names for values and attributes ---- */
 
-/* In a type that arithmetic knows. */
-static Value *wide(Graph *g, Value *x) { return build_cast(g, x, x->dt == F64 ? F64 : F32); }
+typedef struct Names { Graph *g; Map *values, *attrs; } Names;
 
-/* The axes that a statistic is taken over; count is the number of elements along them. */
+static Names names(Graph *g) { return (Names){g, map_new(g->c), map_new(g->c)}; }
+static void name(Names *s, const char *key, Value *v) { map_puts(s->values, key, v); }
+static Value *text(const Names *s, const char *formula) { return graph_text(s->g, formula, s->values, s->attrs); }
+static Value *keep(Names *s, const char *key, const char *formula) {
+    Value *v = text(s, formula);
+    name(s, key, v);
+    return v;
+}
+
+static void number(Names *s, const char *key, double v) {
+    Attr *a = gd_new(s->g->c, Attr);
+    *a = (Attr){.kind = AT_FLOAT, .f = v};
+    map_puts(s->attrs, key, a);
+}
+
+/* The axes a statistic is taken over, as `axes`, and how many elements of x lie along them, as `count`. */
 typedef struct Axes { int n; int64_t axis[MAX_RANK]; } Axes;
+
+static void over(Names *s, const Value *x, const Axes *axes) {
+    Ctx *c = s->g->c;
+    Attr *a = gd_new(c, Attr);
+    int64_t *list = gd_new_array(c, int64_t, axes->n ? axes->n : 1);
+    Expr *count = expr_int(c, 1);
+    for (int i = 0; i < axes->n; i++) {
+        list[i] = axes->axis[i];
+        count = expr_mul(c, count, x->dim[list[i]]);
+    }
+    *a = (Attr){.kind = AT_INTS, .n = axes->n, .ints = list};
+    map_puts(s->attrs, "axes", a);
+    name(s, "count", build_scalar(s->g, x->dt == F64 ? F64 : F32, count));
+}
 
 static Axes from_axis(const Value *x, int axis) {
     Axes a = {0};
     for (int i = axis; i < x->rank; i++) a.axis[a.n++] = i;
     return a;
 }
-
 static Axes one_axis(int axis) { return (Axes){1, {axis}}; }
 
-static Value *sum(Graph *g, Value *x, const Axes *a) { return build_reduce(g, "reduce_sum", x, a->n, a->axis, true); }
-
-static Value *mean(Graph *g, Value *x, const Axes *a) {
-    Expr *count = expr_int(g->c, 1);
-    if (x->rank < 0) return x;
-    for (int i = 0; i < a->n; i++) count = expr_mul(g->c, count, x->dim[a->axis[i]]);
-    return quotient(g, sum(g, x, a), build_scalar(g, x->dt, count));
-}
+/* In a type that arithmetic knows. */
+static Value *wide(Graph *g, Value *x) { return build_cast(g, x, x->dt == F64 ? F64 : F32); }
 
 /* A vector over channels so that it lies along axis 1 of x. */
 static Value *over_channels(Graph *g, const Value *x, Value *v) {
-    if (v->rank == 1)
-        for (int i = 2; i < x->rank; i++) v = build_unsqueeze(g, v, v->rank);
-    return v;
+    Expr *dim[MAX_RANK];
+    if (v->rank != 1 || x->rank < 2) return v;
+    for (int i = 1; i < x->rank; i++) dim[i - 1] = i == 1 ? x->dim[1] : expr_int(g->c, 1);
+    return build_reshape(g, v, x->rank - 1, dim);
 }
 
 /* ---- softmax ---- */
@@ -52,26 +71,21 @@ static bool softmax_axes(Import *n, Axes *a) {
     return axis >= 0;
 }
 
-/* x less its largest element, which changes no result but keeps exp from overflowing: a constant to differentiation. */
-static Value *below_largest(Graph *g, Value *x, const Axes *a) {
-    return sub(g, x, make(g, "detach", build_reduce(g, "reduce_max", x, a->n, a->axis, true)));
-}
+/* The largest element is taken out first, which changes no result but keeps exp from overflowing: to differentiation it is
+   a constant. */
+#define BELOW_LARGEST "d = x - detach(reduce_max(x, axes=axes));"
 
-static void import_softmax(Import *n) {
-    Graph *g = n->g;
+static void softmax_form(Import *n, const char *formula) {
     Axes a;
     if (!softmax_axes(n, &a)) return;
-    Value *x = n->in[0], *e = make(g, "exp", below_largest(g, wide(g, x), &a));
-    n->out[0] = build_cast(g, quotient(g, e, sum(g, e, &a)), x->dt);
+    Names s = names(n->g);
+    name(&s, "x", wide(n->g, n->in[0]));
+    over(&s, n->in[0], &a);
+    n->out[0] = build_cast(n->g, text(&s, formula), n->in[0]->dt);
 }
 
-static void import_log_softmax(Import *n) {
-    Graph *g = n->g;
-    Axes a;
-    if (!softmax_axes(n, &a)) return;
-    Value *x = n->in[0], *d = below_largest(g, wide(g, x), &a);
-    n->out[0] = build_cast(g, sub(g, d, make(g, "log", sum(g, make(g, "exp", d), &a))), x->dt);
-}
+static void import_softmax(Import *n) { softmax_form(n, BELOW_LARGEST "e = exp(d); e / reduce_sum(e, axes=axes)"); }
+static void import_log_softmax(Import *n) { softmax_form(n, BELOW_LARGEST "d - log(reduce_sum(exp(d), axes=axes))"); }
 
 /* 1 at the first largest element. */
 static void import_hardmax(Import *n) {
@@ -80,69 +94,88 @@ static void import_hardmax(Import *n) {
     Axes a;
     if (!softmax_axes(n, &a)) return;
     Value *x = n->in[0], *v = x;
-    Expr *dim[2] = {expr_int(c, 1), expr_int(c, 1)};
-    bool flat = n->opset < 13;
-    if (flat) {
-        for (int i = 0; i < x->rank; i++) dim[a.n && i >= a.axis[0]] = expr_mul(c, dim[a.n && i >= a.axis[0]], x->dim[i]);
+    int axis = a.n ? (int)a.axis[0] : x->rank;
+    if (n->opset < 13) {
+        Expr *dim[2] = {expr_int(c, 1), expr_int(c, 1)};
+        for (int i = 0; i < x->rank; i++) dim[i >= axis] = expr_mul(c, dim[i >= axis], x->dim[i]);
         v = build_reshape(g, x, 2, dim);
-        a = one_axis(1);
+        axis = 1;
+    } else if (!x->rank) {
+        v = build_unsqueeze(g, x, 0);
+        axis = 0;
     }
-    if (!a.n) { n->out[0] = number(g, x, 1); return; }
     Node *best = node_begin(g, "argmax");
     node_input(best, v);
-    node_int(best, "axis", a.axis[0]);
-    Value *here = build_iota(g, I64, v->rank, v->dim, (int)a.axis[0]);
+    node_int(best, "axis", axis);
+    Value *here = build_iota(g, I64, v->rank, v->dim, axis);
     n->out[0] = build_reshape(g, build_cast(g, make(g, "equal", here, node_finish(best)), x->dt), x->rank, x->dim);
 }
 
 /* ---- normalisation by mean and variance ---- */
 
-typedef struct Moments { Value *mean, *centred, *variance; } Moments;
+#define MEAN "reduce_sum(x, axes=axes) / count"
+#define SQUARES "reduce_sum(d * d, axes=axes) / count"
+#define INVERSE "reciprocal(sqrt(v + epsilon))"
 
-static Moments moments(Graph *g, Value *x, const Axes *a) {
-    Moments m = {.mean = mean(g, x, a)};
-    m.centred = sub(g, x, m.mean);
-    m.variance = mean(g, mul(g, m.centred, m.centred), a);
-    return m;
+/* x over its axes: m, d = x - m, v and r = 1 / sqrt(v + epsilon). */
+static Names moments(Import *n, Value *x, const Axes *a) {
+    Names s = names(n->g);
+    name(&s, "x", x);
+    over(&s, x, a);
+    number(&s, "epsilon", import_float(n, "epsilon", 1e-5));
+    keep(&s, "m", MEAN);
+    keep(&s, "d", "x - m");
+    keep(&s, "v", SQUARES);
+    keep(&s, "r", INVERSE);
+    return s;
 }
 
-static Value *inverse_deviation(Graph *g, Value *variance, double epsilon) {
-    return make(g, "reciprocal", make(g, "sqrt", add(g, variance, number(g, variance, epsilon))));
+/* In inference one factor and one shift a channel are left, once constants are folded. */
+static void batch_norm_given(Import *n, Value *const *in) {
+    static const char *const keys[] = {"x", "scale", "bias", "m", "v"};
+    Names s = names(n->g);
+    for (int i = 0; i < 5; i++) name(&s, keys[i], in[i]);
+    number(&s, "epsilon", import_float(n, "epsilon", 1e-5));
+    name(&s, "factor", over_channels(n->g, in[0], text(&s, "scale * " INVERSE)));
+    name(&s, "m", over_channels(n->g, in[0], in[3]));
+    name(&s, "bias", over_channels(n->g, in[0], in[2]));
+    n->out[0] = build_cast(n->g, text(&s, "(x - m) * factor + bias"), n->in[0]->dt);
 }
 
-/* One factor a channel, so with constant statistics one multiplication and addition an element are left. */
-static void import_batch_norm(Import *n) {
+static void batch_norm_training(Import *n, Value *const *in) {
     Graph *g = n->g;
-    if (!import_need(n, 5, 5)) return;
-    Value *x = n->in[0], *in[5];
-    double epsilon = import_float(n, "epsilon", 1e-5), momentum = import_float(n, "momentum", .9);
-    bool training = n->opset >= 14 ? import_int(n, "training_mode", 0) != 0 : n->nout > 1 && !import_int(n, "is_test", 0);
-    import_int(n, "spatial", 1);
-    import_has(n, "consumed_inputs");
-    for (int i = 0; i < 5; i++) {
-        if (n->in[i]->rank < 0) return;
-        in[i] = i && n->in[i]->dt != F64 && x->dt == F64 ? build_cast(g, n->in[i], F64) : build_cast(g, n->in[i], x->dt == F64 ? F64 : F32);
-    }
-    Value *scale = in[1], *bias = in[2], *average = in[3], *variance = in[4], *y;
-    if (!training) {
-        if (n->nout > 1 && n->wanted[1]) import_error(n, 205, "set training_mode", "inference has one output");
-        Value *factor = mul(g, scale, inverse_deviation(g, variance, epsilon));
-        y = mul(g, sub(g, in[0], over_channels(g, x, average)), over_channels(g, x, factor));
-        n->out[0] = build_cast(g, add(g, y, over_channels(g, x, bias)), x->dt);
-        return;
-    }
+    Value *x = in[0];
     Axes a = {0};
     for (int i = 0; i < x->rank; i++)
         if (i != 1) a.axis[a.n++] = i;
-    Moments m = moments(g, in[0], &a);
-    Value *factor = mul(g, over_channels(g, x, scale), inverse_deviation(g, m.variance, epsilon));
-    n->out[0] = build_cast(g, add(g, mul(g, m.centred, factor), over_channels(g, x, bias)), x->dt);
-    Value *now[2] = {build_reshape(g, m.mean, average->rank, average->dim), build_reshape(g, m.variance, variance->rank, variance->dim)};
-    for (int i = 1; i < n->nout && i < 5; i++) {
-        Value *v = now[(i - 1) % 2];
-        if (i < 3) v = add(g, mul(g, in[2 + i], number(g, v, momentum)), mul(g, v, number(g, v, 1 - momentum)));
-        n->out[i] = build_cast(g, v, n->in[3 + (i - 1) % 2]->dt);
+    Names s = moments(n, x, &a);
+    name(&s, "scale", over_channels(g, x, in[1]));
+    name(&s, "bias", over_channels(g, x, in[2]));
+    n->out[0] = build_cast(g, text(&s, "d * (scale * r) + bias"), n->in[0]->dt);
+    number(&s, "momentum", import_float(n, "momentum", .9));
+    Value *now[] = {text(&s, "m"), text(&s, "v")};
+    for (int i = 1; i < n->nout && i < 5; i++) { /* running mean and variance; before version 14 also those of the batch */
+        int k = (i - 1) % 2;
+        name(&s, "old", in[3 + k]);
+        name(&s, "now", build_reshape(g, now[k], in[3 + k]->rank, in[3 + k]->dim));
+        n->out[i] = build_cast(g, text(&s, i < 3 ? "old * momentum + now * (1 - momentum)" : "now"), n->in[3 + k]->dt);
     }
+}
+
+static void import_batch_norm(Import *n) {
+    if (!import_need(n, 5, 5)) return;
+    Value *in[5];
+    bool training = n->opset >= 14 ? import_int(n, "training_mode", 0) != 0 : !import_int(n, "is_test", 0) && n->nout > 1;
+    import_int(n, "spatial", 1);
+    import_float(n, "momentum", .9);
+    import_has(n, "consumed_inputs");
+    for (int i = 0; i < 5; i++) {
+        if (n->in[i]->rank < 0) return;
+        in[i] = build_cast(n->g, n->in[i], n->in[0]->dt == F64 ? F64 : F32);
+    }
+    if (training) batch_norm_training(n, in);
+    else if (n->nout > 1 && n->wanted[1]) import_error(n, 205, "set training_mode", "inference has one output");
+    else batch_norm_given(n, in);
 }
 
 static void import_instance_norm(Import *n) {
@@ -151,9 +184,10 @@ static void import_instance_norm(Import *n) {
     Value *x = n->in[0];
     import_has(n, "consumed_inputs");
     Axes a = from_axis(x, 2);
-    Moments m = moments(g, wide(g, x), &a);
-    Value *factor = mul(g, over_channels(g, x, wide(g, n->in[1])), inverse_deviation(g, m.variance, import_float(n, "epsilon", 1e-5)));
-    n->out[0] = build_cast(g, add(g, mul(g, m.centred, factor), over_channels(g, x, wide(g, n->in[2]))), x->dt);
+    Names s = moments(n, wide(g, x), &a);
+    name(&s, "scale", over_channels(g, x, wide(g, n->in[1])));
+    name(&s, "bias", over_channels(g, x, wide(g, n->in[2])));
+    n->out[0] = build_cast(g, text(&s, "d * (scale * r) + bias"), x->dt);
 }
 
 /* Version 18 has a scale and a bias for each group, later ones for each channel. */
@@ -171,84 +205,93 @@ static void import_group_norm(Import *n) {
     Expr *dim[MAX_RANK + 1] = {x->dim[0], expr_int(c, groups), expr_fdiv(c, x->dim[1], expr_int(c, groups))};
     for (int i = 2; i < x->rank; i++) dim[i + 1] = x->dim[i];
     Value *split = build_reshape(g, wide(g, x), x->rank + 1, dim);
+    if (split->rank < 0) return;
     Axes a = from_axis(split, 2);
-    Moments m = moments(g, split, &a);
-    Value *y = mul(g, m.centred, inverse_deviation(g, m.variance, import_float(n, "epsilon", 1e-5)));
-    Value *scale = wide(g, n->in[1]), *bias = wide(g, n->in[2]);
-    if (n->opset < 21) {
-        y = add(g, mul(g, y, over_channels(g, split, scale)), over_channels(g, split, bias));
-        n->out[0] = build_cast(g, build_reshape(g, y, x->rank, x->dim), x->dt);
-        return;
-    }
-    y = build_reshape(g, y, x->rank, x->dim);
-    n->out[0] = build_cast(g, add(g, mul(g, y, over_channels(g, x, scale)), over_channels(g, x, bias)), x->dt);
+    Names s = moments(n, split, &a);
+    bool by_group = n->opset < 21;
+    const Value *like = by_group ? split : x;
+    name(&s, "y", by_group ? text(&s, "d * r") : build_reshape(g, text(&s, "d * r"), x->rank, x->dim));
+    name(&s, "scale", over_channels(g, like, wide(g, n->in[1])));
+    name(&s, "bias", over_channels(g, like, wide(g, n->in[2])));
+    n->out[0] = build_cast(g, build_reshape(g, text(&s, "y * scale + bias"), x->rank, x->dim), x->dt);
 }
 
-/* The axes from `axis` on. scale and bias broadcast; their product with the normalised value is of their own type. */
+/* The axes from `axis` on; false after an error. */
+static bool trailing_axes(Import *n, Axes *a) {
+    if (n->in[0]->rank < 0) return false;
+    int axis = import_axis(n, import_int(n, "axis", -1), n->in[0]->rank);
+    if (axis >= 0) *a = from_axis(n->in[0], axis);
+    return axis >= 0;
+}
+
+/* scale and bias broadcast; their product with the normalised value is of their own type. */
 static void import_layer_norm(Import *n) {
     Graph *g = n->g;
-    if (!import_need(n, 2, 3) || n->in[0]->rank < 0) return;
+    Axes a;
+    if (!import_need(n, 2, 3) || !trailing_axes(n, &a)) return;
     Value *x = n->in[0], *bias = import_in(n, 2);
-    int axis = import_axis(n, import_int(n, "axis", -1), x->rank);
     DType stash = import_int(n, "stash_type", 1) == 1 ? F32 : import_dtype(n, "stash_type", F32);
-    if (axis < 0) return;
-    Axes a = from_axis(x, axis);
-    Moments m = moments(g, wide(g, x), &a);
-    Value *inverse = inverse_deviation(g, m.variance, import_float(n, "epsilon", 1e-5));
-    Value *y = mul(g, build_cast(g, mul(g, m.centred, inverse), x->dt), build_cast(g, n->in[1], x->dt));
-    n->out[0] = bias ? add(g, y, build_cast(g, bias, x->dt)) : y;
-    if (n->nout > 1) n->out[1] = build_cast(g, m.mean, stash);
-    if (n->nout > 2) n->out[2] = build_cast(g, inverse, stash);
+    Names s = moments(n, wide(g, x), &a);
+    name(&s, "y", build_cast(g, text(&s, "d * r"), x->dt));
+    name(&s, "scale", build_fit(g, build_cast(g, n->in[1], x->dt), x));
+    if (bias) name(&s, "bias", build_fit(g, build_cast(g, bias, x->dt), x));
+    n->out[0] = text(&s, bias ? "y * scale + bias" : "y * scale");
+    if (n->nout > 1) n->out[1] = build_cast(g, text(&s, "m"), stash);
+    if (n->nout > 2) n->out[2] = build_cast(g, text(&s, "r"), stash);
 }
 
 static void import_rms_norm(Import *n) {
     Graph *g = n->g;
-    if (!import_need(n, 2, 2) || n->in[0]->rank < 0) return;
-    Value *x = n->in[0], *w = wide(g, x), *scale = n->in[1];
-    int axis = import_axis(n, import_int(n, "axis", -1), x->rank);
+    Axes a;
+    if (!import_need(n, 2, 2) || !trailing_axes(n, &a)) return;
+    Value *x = n->in[0], *scale = n->in[1];
     import_int(n, "stash_type", 1);
-    if (axis < 0) return;
-    Axes a = from_axis(x, axis);
-    Value *power = mean(g, mul(g, w, w), &a);
-    Value *y = mul(g, w, inverse_deviation(g, power, import_float(n, "epsilon", 1e-5)));
-    n->out[0] = mul(g, build_cast(g, build_cast(g, y, x->dt), scale->dt), scale);
+    Names s = names(g);
+    name(&s, "d", wide(g, x));
+    over(&s, x, &a);
+    number(&s, "epsilon", import_float(n, "epsilon", 1e-5));
+    keep(&s, "v", SQUARES);
+    name(&s, "y", build_cast(g, build_cast(g, text(&s, "d * " INVERSE), x->dt), scale->dt));
+    name(&s, "scale", build_fit(g, scale, x));
+    n->out[0] = text(&s, "y * scale");
 }
 
 static void import_mvn(Import *n) {
-    Graph *g = n->g;
+    static const int64_t usual[] = {0, 2, 3};
     if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return;
     Value *x = n->in[0];
     const int64_t *axes;
-    static const int64_t usual[] = {0, 2, 3};
+    bool in[MAX_RANK] = {false};
     int count = import_ints(n, "axes", &axes);
     if (!axes) { axes = usual; count = 3; }
+    for (int k = 0; k < count; k++) {
+        int axis = import_axis(n, axes[k], x->rank);
+        if (axis < 0) return;
+        in[axis] = true;
+    }
     Axes a = {0};
     for (int i = 0; i < x->rank; i++)
-        for (int k = 0; k < count; k++) {
-            int axis = import_axis(n, axes[k], x->rank);
-            if (axis < 0) return;
-            if (axis == i && (!a.n || a.axis[a.n - 1] != i)) a.axis[a.n++] = i;
-        }
-    Moments m = moments(g, wide(g, x), &a);
-    Value *deviation = add(g, make(g, "sqrt", m.variance), number(g, m.variance, 1e-9));
-    n->out[0] = build_cast(g, quotient(g, m.centred, deviation), x->dt);
+        if (in[i]) a.axis[a.n++] = i;
+    Names s = moments(n, wide(n->g, x), &a);
+    n->out[0] = build_cast(n->g, text(&s, "d / (sqrt(v) + 1e-9)"), x->dt);
 }
 
 /* ---- by a norm, by neighbouring channels ---- */
 
 /* A norm of 0 has only zeros under it: they stay. */
 static void import_lp_norm(Import *n) {
-    Graph *g = n->g;
     if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return;
-    Value *x = n->in[0], *w = wide(g, x);
+    Value *x = n->in[0];
     int axis = import_axis(n, import_int(n, "axis", -1), x->rank);
     int64_t p = import_int(n, "p", 2);
-    if (p != 1 && p != 2) { import_error(n, 204, "1 or 2", "attribute p: %lld", (long long)p); return; }
-    if (axis < 0) return;
+    if (p != 1 && p != 2) import_error(n, 204, "1 or 2", "attribute p: %lld", (long long)p);
+    if (axis < 0 || (p != 1 && p != 2)) return;
     Axes a = one_axis(axis);
-    Value *norm = p == 1 ? sum(g, make(g, "abs", w), &a) : make(g, "sqrt", sum(g, mul(g, w, w), &a));
-    Value *safe = make(g, "where", make(g, "equal", norm, number(g, norm, 0)), number(g, norm, 1), norm);
-    n->out[0] = build_cast(g, quotient(g, w, safe), x->dt);
+    Names s = names(n->g);
+    name(&s, "x", wide(n->g, x));
+    over(&s, x, &a);
+    keep(&s, "norm", p == 1 ? "reduce_sum(abs(x), axes=axes)" : "sqrt(reduce_sum(x * x, axes=axes))");
+    n->out[0] = build_cast(n->g, text(&s, "x / (norm == 0 ? 1 : norm)"), x->dt);
 }
 
 /* Sums of `size` neighbours along axis 1: a window over [N, 1, C, ...]. */
@@ -272,24 +315,28 @@ static Value *neighbour_sum(Graph *g, Value *x, int64_t size) {
     return build_reshape(g, node_finish(n), x->rank, x->dim);
 }
 
-/* t^beta: the usual 3/4 by two square roots. */
-static Value *root(Graph *g, Value *t, double beta) {
-    if (beta == 1) return t;
-    Value *half = make(g, "sqrt", t);
-    if (beta == .5) return half;
-    return beta == .75 ? mul(g, half, make(g, "sqrt", half)) : make(g, "pow", t, number(g, t, beta));
+/* To the power of beta; the usual 3/4 by two square roots. */
+static const char *lrn_formula(double beta) {
+    if (beta == 1) return "x / t";
+    if (beta == .5) return "x / sqrt(t)";
+    return beta == .75 ? "h = sqrt(t); x / (h * sqrt(h))" : "x / pow(t, beta)";
 }
 
 static void import_lrn(Import *n) {
-    Graph *g = n->g;
     if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return;
-    Value *x = n->in[0], *w = wide(g, x);
-    double alpha = import_float(n, "alpha", 1e-4), beta = import_float(n, "beta", .75), bias = import_float(n, "bias", 1);
+    Value *x = n->in[0];
+    double beta = import_float(n, "beta", .75), alpha = import_float(n, "alpha", 1e-4), bias = import_float(n, "bias", 1);
     int64_t size = import_int(n, "size", 0);
     if (size < 1) { import_error(n, 204, NULL, "attribute size: %lld is not positive", (long long)size); return; }
     if (x->rank < 2 || x->rank == MAX_RANK) { import_error(n, 301, NULL, "a tensor of %d axes", x->rank); return; }
-    Value *power = mul(g, neighbour_sum(g, mul(g, w, w), size), number(g, w, alpha / (double)size));
-    n->out[0] = build_cast(g, quotient(g, w, root(g, add(g, power, number(g, w, bias)), beta)), x->dt);
+    Names s = names(n->g);
+    name(&s, "x", wide(n->g, x));
+    number(&s, "scale", alpha / (double)size);
+    number(&s, "bias", bias);
+    number(&s, "beta", beta);
+    name(&s, "power", neighbour_sum(n->g, text(&s, "x * x"), size));
+    keep(&s, "t", "power * scale + bias");
+    n->out[0] = build_cast(n->g, text(&s, lrn_formula(beta)), x->dt);
 }
 
 #define BUILD .kind = OP_BUILD, .onnx

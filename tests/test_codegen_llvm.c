@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <math.h>
 #include "codegen.h"
 
@@ -269,8 +270,7 @@ static void check_program(Program *p, Call *k) { check_calls(p, k, 1); }
 static Expr *index2(Ctx *c, Expr *i, int64_t ni, Expr *j) { return expr_add(c, expr_mul(c, i, num(c, ni)), j); }
 
 /* 12 x 64 = (12 x 37) (37 x 64): 6 x 4 vectors in registers, relu, rows on threads. */
-static void tile(Ctx *c, void *arg) {
-    (void)arg;
+static Program *tile(Ctx *c) {
     enum { M = 12, N = 64, K = 37, ROWS = 6, VECS = 4, V = 16 };
     Program *p = program_new(c, "tile");
     Buf *a = array(p, SP_IN, F32, "a", num(c, M * K)), *w = array(p, SP_CONST, F32, "w", num(c, K * N));
@@ -286,11 +286,15 @@ static void tile(Ctx *c, void *arg) {
     Expr *zero = expr_const(c, vector(F32, V), 0), *row = expr_mul(c, var(c, t), num(c, ROWS));
     for (int i = 0; i < ROWS * VECS; i++) stmt_store(p, &t->body, acc, (Expr *[]){num(c, i / VECS), num(c, i % VECS)}, zero, NULL);
     Stmt *k = stmt_for(p, &t->body, "k", num(c, K), false);
-    for (int j = 0; j < VECS; j++) {
-        Expr *b = var(c, stmt_let(p, &k->body, "b", load(c, w, V, index2(c, var(c, k), N, num(c, j * V)))));
-        for (int i = 0; i < ROWS; i++) {
-            Expr *at[] = {num(c, i), num(c, j)}, *x = load(c, a, 1, index2(c, expr_add(c, row, num(c, i)), K, var(c, k)));
-            stmt_store(p, &k->body, acc, at, expr3(c, E_FMA, expr_splat(c, x, V), b, expr_load(c, acc, V, at, NULL)), NULL);
+    Expr *b[VECS];
+    for (int j = 0; j < VECS; j++)
+        b[j] = var(c, stmt_let(p, &k->body, "b", load(c, w, V, index2(c, var(c, k), N, num(c, j * V)))));
+    for (int i = 0; i < ROWS; i++) {
+        Expr *x = load(c, a, 1, index2(c, expr_add(c, row, num(c, i)), K, var(c, k)));
+        x = var(c, stmt_let(p, &k->body, "x", expr_splat(c, x, V)));
+        for (int j = 0; j < VECS; j++) {
+            Expr *at[] = {num(c, i), num(c, j)};
+            stmt_store(p, &k->body, acc, at, expr3(c, E_FMA, x, b[j], expr_load(c, acc, V, at, NULL)), NULL);
         }
     }
     for (int i = 0; i < ROWS * VECS; i++) {
@@ -299,7 +303,11 @@ static void tile(Ctx *c, void *arg) {
         Expr *to = index2(c, expr_add(c, row, num(c, i / VECS)), N, num(c, i % VECS * V));
         store(p, &t->body, y, to, i % 2 ? expr2(c, E_MAX, v, zero) : expr_select(c, expr2(c, E_LT, v, zero), zero, v));
     }
-    check_program(p, &(Call){0});
+    return p;
+}
+static void tile_runs(Ctx *c, void *arg) {
+    (void)arg;
+    check_program(tile(c), &(Call){0});
 }
 
 /* y = x * 2.1 + z over n elements by vectors, the last one under a count; a*b+c must not become one fma. */
@@ -479,9 +487,111 @@ static void rows(Ctx *c, void *arg) {
     check_program(p, &(Call){0});
 }
 
+/* ---- files ---- */
+
+static void tool(Ctx *c, const char *const *argv) {
+    Text *err = text_new(c);
+    int status = tool_run(c, argv, err);
+    if (status) fail_msg("%s ended with %d: %s", argv[0], status, err->s);
+}
+
+typedef int Run(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t arena_bytes);
+
+/* The library's answer to a call is the interpreter's. */
+static void check_library(Program *p, const char *path, const void *weights) {
+    Ctx *c = p->c;
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) fail_msg("%s", dlerror());
+    Run *run = (Run *)dlsym(library, gd_format(c, "%s_run_raw", p->name));
+    Call want = {0}, got;
+    random_inputs(p, &want);
+    got = want;
+    outputs(p, &want);
+    outputs(p, &got);
+    got.in[1] = weights;
+    LoopArgs args = {want.in, want.out, want.sym};
+    want.status = loop_interpret(c, p, &args);
+    got.status = run(got.in, got.out, got.sym, NULL, 0);
+    compare(p, &want, &got, 2, true);
+    dlclose(library);
+}
+
+static const char *emit(Program *p, Emit kind, const char *name, Weights weights, bool program) {
+    const char *path = gd_format(p->c, "%s/%s", tool_temp_dir(p->c), name);
+    EmitOptions o = {.target = target_named(p->c, "native"), .opt = 2, .weights = weights, .table = program, .main = kind == EMIT_EXE};
+    backend_named(p->c, "llvm")->write(p, &o, kind, path);
+    return path;
+}
+
+static void library_of(Program *p, const char *from, const void *weights) {
+    const char *so = gd_format(p->c, "%s/linked.so", tool_temp_dir(p->c));
+    tool(p->c, (const char *[]){"cc", "-shared", from, "-o", so, NULL});
+    check_library(p, so, weights);
+}
+
+static void files(Ctx *c, void *arg) {
+    (void)arg;
+    Program *p = tile(c);
+    check_library(p, emit(p, EMIT_SO, "tile.so", WEIGHTS_EMBED, true), NULL);
+    library_of(p, emit(p, EMIT_OBJ, "tile.o", WEIGHTS_OBJECT, true), NULL);
+    library_of(p, emit(p, EMIT_ASM, "tile.s", WEIGHTS_EMBED, false), NULL);
+    size_t n, bytes;
+    const char *object = emit(p, EMIT_OBJ, "tile.o", WEIGHTS_FILE, false), *slash = strrchr(object, '/');
+    const char *weights = gd_format(c, "%.*s/tile.weights", (int)(slash - object), object);
+    char *blob = gd_read_file(c, weights, SIZE_MAX, &bytes), *aligned = gd_alloc_aligned(c, bytes);
+    memcpy(aligned, blob, bytes);
+    library_of(p, object, aligned);
+    const char *exe = emit(p, EMIT_EXE, "tile", WEIGHTS_EMBED, true);
+    tool(c, (const char *[]){exe, "--help", NULL});
+    tool(c, (const char *[]){exe, "a=rand", NULL});
+    assert_non_null(strstr(gd_read_file(c, emit(p, EMIT_LL, "tile.ll", WEIGHTS_EMBED, true), SIZE_MAX, &n), "define i32 @tile_run_raw"));
+    assert_memory_equal(gd_read_file(c, emit(p, EMIT_BC, "tile.bc", WEIGHTS_EMBED, true), SIZE_MAX, &n), "BC\xc0\xde", 4);
+}
+
+static void emitted_files(void **state) {
+    (void)state;
+    within(files, NULL);
+}
+
+/* The same program twice: the same bytes. */
+static void twice(Ctx *c, void *arg) {
+    (void)arg;
+    size_t n[2];
+    char *s[2];
+    for (int i = 0; i < 2; i++) s[i] = gd_read_file(c, emit(tile(c), EMIT_SO, "tile.so", WEIGHTS_EMBED, true), SIZE_MAX, &n[i]);
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(s[0], s[1], n[0]);
+}
+
+/* What the tile became: 24 fused multiply-adds on vectors, and nothing of the inner loop goes through the stack. */
+static void machine_code(Ctx *c, void *arg) {
+    (void)arg;
+    const Target *t = target_named(c, "x86-64-v4");
+    const char *path = gd_format(c, "%s/tile.s", tool_temp_dir(c));
+    EmitOptions o = {.target = t, .opt = 2, .table = true};
+    backend_named(c, "llvm")->write(tile(c), &o, EMIT_ASM, path);
+    size_t n;
+    char *s = gd_read_file(c, path, SIZE_MAX, &n), *first = strstr(s, "vfmadd"), *last = first;
+    int count = 0;
+    for (char *q = first; q; q = strstr(q + 1, "vfmadd")) {
+        last = q;
+        count++;
+    }
+    assert_int_equal(count, 24);
+    *strchr(last, '\n') = 0;
+    assert_null(strstr(first, "(%rsp)"));
+    assert_non_null(strstr(first, "%zmm"));
+}
+
+static void output_is_determined(void **state) {
+    (void)state;
+    within(twice, NULL);
+    within(machine_code, NULL);
+}
+
 static void programs(void **state) {
     (void)state;
-    within(tile, NULL);
+    within(tile_runs, NULL);
     within(padding, NULL);
     within(control, NULL);
     within(data_sizes, NULL);
@@ -491,6 +601,7 @@ static void programs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(programs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(programs), cmocka_unit_test(emitted_files),
+                                       cmocka_unit_test(output_is_determined)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,41 +28,57 @@ static void write_object(Gen *g, LLVMCodeGenFileType kind, const char *path) {
     gd_write_file(g->c, path, LLVMGetBufferStart(m), LLVMGetBufferSize(m));
 }
 
+typedef VEC(const char *) Args;
+
+/* $CC may hold options too, separated by blanks. */
+static void linker(Ctx *c, Args *a) {
+    const char *cc = tool_cc(c);
+    if (!cc) gd_fail(c, 405, "install one, set CC, or write an object with --emit obj", "no C compiler to link with was found");
+    for (size_t n; *(cc += strspn(cc, " \t")); cc += n) {
+        n = strcspn(cc, " \t");
+        vec_push(c, a, gd_strndup(c, cc, n));
+    }
+}
+
 /* By the C compiler's driver, which knows where the system's libraries are. The result takes its place at once. */
 static void link_objects(Gen *g, bool shared, const char *path) {
     Ctx *c = g->c;
-    const char *cc = tool_cc(c), *dir = tool_temp_dir(c), **argv = gd_new_array(c, const char *, g->nunits + 16);
-    if (!cc) gd_fail(c, 701, "install one, set CC, or write an object with --emit obj", "no C compiler to link with was found");
-    int n = 0;
-    argv[n++] = cc;
-    if (shared) argv[n++] = "-shared";
+    Args a = {0};
+    const char *dir = tool_temp_dir(c), *out = gd_format(c, "%s.linked", path);
+    linker(c, &a);
+    if (shared) vec_push(c, &a, "-shared");
     for (int i = 0; i < g->nunits; i++) {
         LLVMMemoryBufferRef m = g->units[i].object;
         const char *o = gd_format(c, "%s/unit%d.o", dir, i);
         gd_write_file(c, o, LLVMGetBufferStart(m), LLVMGetBufferSize(m));
-        argv[n++] = o;
+        vec_push(c, &a, o);
     }
-    const char *out = gd_format(c, "%s.linked", path);
-    argv[n++] = "-o";
-    argv[n++] = out;
-    argv[n++] = tool_runtime(c, "libgradc_runtime.a");
-    if (g->o->openmp) argv[n++] = "-lgomp";
-    argv[n++] = "-lm";
-    argv[n] = NULL;
+    if (!shared || g->heap) vec_push(c, &a, tool_runtime(c, "libgradc_runtime.a"));
+    const char *const rest[] = {"-lm", "-o", out, g->o->openmp ? "-lgomp" : NULL, NULL};
+    for (int i = 0; i < 5; i++) vec_push(c, &a, rest[i]);
     Text *err = text_new(c);
-    int failed = tool_run(c, argv, err);
+    int failed = tool_run(c, a.v, err);
     if (!failed && !rename(out, path)) return;
     int why = errno;
     unlink(out);
-    if (failed) gd_fail(c, 701, NULL, "%s cannot link %s: %s", cc, path, gd_escape(c, err->s, err->n));
+    if (failed) gd_fail(c, 701, "the text above comes from the linker", "%s: %s ended with %d\n%.4000s", path, a.v[0], failed, err->s);
     gd_fail(c, 106, NULL, "%s: %s", path, strerror(why));
+}
+
+/* Beside the output. */
+static void write_weights(Gen *g, const char *path) {
+    const char *slash = strrchr(path, '/');
+    int n = slash ? (int)(slash - path) + 1 : 0;
+    gd_write_file(g->c, gd_format(g->c, "%.*s%s.weights", n, path, g->prefix), g->blob, g->blob_bytes);
 }
 
 static void llvm_write(Program *p, const EmitOptions *o, Emit kind, const char *path) {
     enum { UNITS = 16 };
     bool linked = kind == EMIT_EXE || kind == EMIT_SO;
+    if (kind == EMIT_C) gd_fail(p->c, 601, "use --backend c", "the LLVM back end writes no C");
     Gen *g = gen_open(p, o, false, linked ? UNITS : 1);
     gen_build(g);
+    if (g->blob && o->weights == WEIGHTS_FILE) write_weights(g, path);
     switch (kind) {
     case EMIT_EXE: case EMIT_SO:
         gen_compile(g, LLVMObjectFile);
@@ -72,7 +88,7 @@ static void llvm_write(Program *p, const EmitOptions *o, Emit kind, const char *
     case EMIT_ASM: write_object(g, LLVMAssemblyFile, path); break;
     case EMIT_LL: write_text(g, path); break;
     case EMIT_BC: write_bitcode(g, path); break;
-    case EMIT_C: gd_fail(p->c, 601, "--backend c", "the LLVM back end writes no C");
+    case EMIT_C: break;
     }
     gen_close(g);
 }

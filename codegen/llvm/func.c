@@ -11,7 +11,8 @@ enum { ARENA_ALIGN = 64 };
 static void describe(Fn *f) {
     const Target *t = f->g->o->target;
     fn_attribute(f->u, f->f, (unsigned)LLVMAttributeFunctionIndex, "nounwind", 0);
-    if (*t->cpu) fn_attribute_text(f->u, f->f, "target-cpu", t->cpu);
+    if (*t->cpu) fn_attribute_text(f->u, f->f, "target-cpu", machine_cpu(t));
+    if (f->g->tune) fn_attribute_text(f->u, f->f, "tune-cpu", f->g->tune);
     if (*t->features) fn_attribute_text(f->u, f->f, "target-features", t->features);
     if (t->lanes > 1) fn_attribute_text(f->u, f->f, "prefer-vector-width", gd_format(f->g->c, "%d", 32 * t->lanes));
 }

@@ -35,6 +35,7 @@ typedef struct Gen {
     const char *prefix;
     LLVMTargetMachineRef tm;
     LLVMTargetDataRef layout;
+    const char *tune; /* a processor to order instructions for, or NULL */
     bool jit;       /* for this process: constants are where the program has them */
     bool has_half;    /* the machine converts f16 */
     bool has_minimum; /* the machine's min and max propagate NaN and order zeros */
@@ -47,6 +48,8 @@ typedef struct Gen {
     uint32_t fns, stmts;
     Map *weights;   /* Buf -> its offset in the blob, plus one */
     size_t blob_bytes;
+    bool extern_weights; /* the blob is one more entry of ins */
+    const char *blob;
     Map *slots;     /* roots whose storage changes: HEAP, and OUT with an ALLOC; to the place of the pointer */
     bool heap;      /* there are such */
     VEC(const char *) nests; /* names, for the profile */
@@ -66,7 +69,7 @@ struct Fn {
     Map *vars, *bufs;  /* Var* and root Buf* to Val */
     bool touched;      /* the expression being built read memory or a symbol that may change */
     Val failed, index; /* FN_CHUNK: the first failed check, and the iteration that runs */
-    Val syms, outs, arena, heap; /* FN_RUN */
+    Val syms, outs, arena, heap, weights; /* FN_RUN */
     int parallel;      /* loops of this function outlined so far */
 };
 
@@ -130,6 +133,7 @@ bool bufs_disjoint(Gen *g, const Buf *a, const Buf *b);
 
 /* ---- run.c ---- */
 void gen_run(Gen *g);
+Val run_arena_bytes(Fn *f); /* i64; -1: more than there can be */
 void run_set_symbol(Fn *f, Var *v, Val to);
 void run_alloc(Fn *f, Buf *b);
 void run_free(Fn *f, Buf *b);
@@ -144,9 +148,11 @@ void gen_profile(Gen *g);
 
 /* ---- weights.c ---- */
 void weights_place(Gen *g);
+int weights_port(const Gen *g);
 Val weights_pointer(Fn *f, Buf *root);
 
 /* ---- machine.c ---- */
+const char *machine_cpu(const Target *t);
 Gen *gen_open(Program *p, const EmitOptions *o, bool jit, int nunits);
 void gen_build(Gen *g);
 void gen_optimize(Gen *g, Unit *u);

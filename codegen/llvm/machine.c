@@ -25,13 +25,30 @@ static void init_targets(void) {
     LLVMInitializeAllAsmParsers();
 }
 
+/* A processor with AVX-512 is named x86-64-v3 and its features, for the sake of C compilers; to LLVM the features alone
+   do not mean vectors of 512 bits. */
+const char *machine_cpu(const Target *t) {
+    static const char *const v4[] = {"+avx512f", "+avx512bw", "+avx512cd", "+avx512dq", "+avx512vl"};
+    bool all = !strcmp(t->cpu, "x86-64-v3");
+    for (size_t i = 0; i < sizeof v4 / sizeof *v4; i++) all = all && strstr(t->features, v4[i]);
+    return all ? "x86-64-v4" : t->cpu;
+}
+
+/* How instructions are ordered for, where that is known: it decides whether a large tile fits the registers. */
+static const char *machine_tune(Ctx *c, const Target *t) {
+    if (!t->native) return NULL;
+    char *name = LLVMGetHostCPUName(), *copy = gd_strdup(c, name);
+    LLVMDisposeMessage(name);
+    return copy;
+}
+
 static LLVMTargetMachineRef open_machine(const Target *t, int opt, char **error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, init_targets);
     LLVMTargetRef target;
     if (LLVMGetTargetFromTriple(t->triple, &target, error)) return NULL;
     LLVMTargetMachineOptionsRef o = LLVMCreateTargetMachineOptions();
-    LLVMTargetMachineOptionsSetCPU(o, t->cpu);
+    LLVMTargetMachineOptionsSetCPU(o, machine_cpu(t));
     LLVMTargetMachineOptionsSetFeatures(o, t->features);
     LLVMTargetMachineOptionsSetCodeGenOptLevel(o, opt <= 0 ? LLVMCodeGenLevelNone : opt == 1 ? LLVMCodeGenLevelLess
                                                                                          : LLVMCodeGenLevelDefault);
@@ -110,6 +127,7 @@ Gen *gen_open(Program *p, const EmitOptions *o, bool jit, int most) {
     gd_defer(c, gen_close, g);
     g->tm = open_machine(o->target, o->opt, &error);
     if (!g->tm) gd_fail(c, 405, "see --help for --target", "LLVM does not know the target %s: %s", o->target->triple, error ? error : "");
+    g->tune = machine_tune(c, o->target);
     bool arm = !strncmp(o->target->triple, "aarch64", 7);
     g->has_minimum = arm || !strncmp(o->target->triple, "wasm", 4);
     g->has_half = arm || (!strncmp(o->target->triple, "x86_64", 6) && o->target->lanes >= 8);
@@ -123,7 +141,7 @@ void gen_build(Gen *g) {
     weights_place(g);
     if (g->o->profile) gen_profile(g);
     gen_run(g);
-    if (g->o->table || g->jit) gen_table(g);
+    if (g->o->table || g->o->main || g->jit) gen_table(g);
     if (g->o->main) gen_main(g);
 }
 

@@ -21,9 +21,46 @@ void run_set_symbol(Fn *f, Var *v, Val to) {
 static void bind_symbols(Fn *f) {
     Program *p = f->g->p;
     LLVMTypeRef i64 = type_int(f->u, 64);
-    for (int i = 0; i < p->syms.n; i++)
-        if (!p->syms.v[i]->data)
-            map_putp(f->vars, p->syms.v[i], LLVMBuildLoad2(f->b, i64, array_at(f, i64, f->syms, i), p->syms.v[i]->name));
+    for (int i = 0; i < p->syms.n; i++) {
+        Var *v = p->syms.v[i];
+        if (v->data) continue;
+        Val n = LLVMBuildLoad2(f->b, i64, array_at(f, i64, f->syms, i), v->name);
+        map_putp(f->vars, v, n);
+        if (v->lo > INT64_MIN) gen_check(f, LLVMBuildICmp(f->b, LLVMIntSGE, n, const_int(f->u, v->lo), ""), GRADC_RUN_SHAPE);
+        if (v->hi < INT64_MAX) gen_check(f, LLVMBuildICmp(f->b, LLVMIntSLE, n, const_int(f->u, v->hi), ""), GRADC_RUN_SHAPE);
+    }
+}
+
+/* ---- the arena's size ---- */
+
+typedef struct Sum { Fn *f; Map *known; Val over; } Sum;
+
+static Val part(Sum *s, Expr *e) {
+    Fn *f = s->f;
+    Val known = map_getp(s->known, e), args[3];
+    if (known) return known;
+    if (e->nargs == 0 || e->kind == E_LOAD) return gen_expr(f, e);
+    for (int i = 0; i < e->nargs; i++) args[i] = part(s, e->arg[i]);
+    if (e->type.dt == I64 && (e->kind == E_ADD || e->kind == E_MUL)) {
+        LLVMTypeRef i64 = type_int(f->u, 64);
+        Val pair = intrinsic(f, e->kind == E_ADD ? "llvm.sadd.with.overflow" : "llvm.smul.with.overflow", 1, &i64, 2, args);
+        s->over = LLVMBuildOr(f->b, s->over, LLVMBuildExtractValue(f->b, pair, 1, ""), "");
+        known = LLVMBuildExtractValue(f->b, pair, 0, "");
+    } else known = gen_scalar(f, e, args);
+    map_putp(s->known, e, known);
+    return known;
+}
+
+/* Symbols without a bound can make it overflow: then no arena is large enough. */
+Val run_arena_bytes(Fn *f) {
+    Gen *g = f->g;
+    Expr *e = g->p->arena;
+    if (!e) return const_int(f->u, 0);
+    if (expr_max(g->c, e) < INT64_MAX) return gen_expr(f, e);
+    Sum s = {f, map_new(g->c), LLVMConstInt(type_int(f->u, 1), 0, false)};
+    Val n = part(&s, e);
+    s.over = LLVMBuildOr(f->b, s.over, LLVMBuildICmp(f->b, LLVMIntSLT, n, const_int(f->u, 0), ""), "");
+    return LLVMBuildSelect(f->b, s.over, const_int(f->u, -1), n, "");
 }
 
 /* ---- storage that comes and goes ---- */
@@ -109,6 +146,7 @@ static void bind_buffers(Fn *f, Val ins) {
         if (map_getp(f->g->slots, b)) continue;
         map_putp(f->bufs, b, pointer_at(f, b->space == SP_IN ? ins : f->outs, b->port, b->name));
     }
+    if (f->g->extern_weights) f->weights = pointer_at(f, ins, weights_port(f->g), "weights");
 }
 
 /* What plan did not place lies behind what it did. */
@@ -137,7 +175,7 @@ void gen_run(Gen *g) {
     f.arena = LLVMGetParam(f.f, 3);
     bind_symbols(&f);
     Val have = LLVMBuildIntCast2(f.b, LLVMGetParam(f.f, 4), i64, false, "");
-    Val need = p->arena ? gen_expr(&f, p->arena) : const_int(u, 0);
+    Val need = run_arena_bytes(&f);
     gen_check(&f, LLVMBuildICmp(f.b, LLVMIntUGE, have, need, ""), GRADC_RUN_ARENA);
     block_walk(&p->body, find_slots, &f);
     bind_buffers(&f, LLVMGetParam(f.f, 0));

@@ -3,6 +3,8 @@
 #include "llvm.h"
 #include "program.h"
 
+enum { HEAP_START = 65536 }; /* bytes of the arena's tail to begin with, where there is a heap */
+
 static Val global(Gen *g, Unit *u, Val init, const char *name) {
     Val v = LLVMAddGlobal(u->m, LLVMTypeOf(init), name);
     LLVMSetInitializer(v, init);
@@ -94,8 +96,33 @@ static Val arena_bytes(Gen *g, Unit *u) {
     Fn f;
     LLVMTypeRef size = type_size(g, u), arg = type_ptr(u);
     begin(&f, g, gd_format(g->c, "%s_arena_bytes", g->prefix), size, &arg, 1);
-    Val v = g->p->arena ? gen_expr(&f, g->p->arena) : const_int(u, 0);
+    Val v = run_arena_bytes(&f);
+    if (g->heap) { /* something to begin with; not when it is too much already */
+        Val more = LLVMBuildAdd(f.b, v, const_int(u, HEAP_START), "");
+        v = LLVMBuildSelect(f.b, LLVMBuildICmp(f.b, LLVMIntULT, more, v, ""), v, more, "");
+    }
+    if (LLVMGetIntTypeWidth(size) < 64) {
+        Val most = const_int(u, UINT32_MAX);
+        v = LLVMBuildSelect(f.b, LLVMBuildICmp(f.b, LLVMIntULT, v, most, ""), v, most, "");
+    }
     LLVMBuildRet(f.b, LLVMBuildTruncOrBitCast(f.b, v, size, ""));
+    fn_end(&f);
+    return f.f;
+}
+
+static Val status_text(Gen *g, Unit *u) {
+    static const char *const texts[] = {"ok", "a size is out of range", "the arena is too small", "an index is out of range"};
+    enum { TEXTS = sizeof texts / sizeof *texts };
+    Fn f;
+    Val all[TEXTS];
+    LLVMTypeRef at = type_ptr(u), arg = type_int(u, 32);
+    for (int i = 0; i < TEXTS; i++) all[i] = text(g, u, texts[i]);
+    Val list = array(g, u, at, all, TEXTS, "texts");
+    begin(&f, g, gd_format(g->c, "%s_status_text", g->prefix), at, &arg, 1);
+    Val status = LLVMGetParam(f.f, 0), known = LLVMBuildICmp(f.b, LLVMIntULT, status, const_i32(u, TEXTS), "");
+    Val which = LLVMBuildSelect(f.b, known, status, const_i32(u, 0), "");
+    Val v = LLVMBuildLoad2(f.b, at, LLVMBuildGEP2(f.b, at, list, &which, 1, ""), "");
+    LLVMBuildRet(f.b, LLVMBuildSelect(f.b, known, v, text(g, u, "a check of the model failed"), ""));
     fn_end(&f);
     return f.f;
 }
@@ -117,7 +144,7 @@ void gen_table(Gen *g) {
     Val fields[] = {text(g, u, g->prefix), text(g, u, GRADC_VERSION), const_i32(u, n), array(g, u, at, names, n, "sym_names"),
                     array(g, u, i64, lo, n, "sym_lo"), array(g, u, i64, hi, n, "sym_hi"), const_i32(u, nin), const_i32(u, nout),
                     in, out, out_dims(g, u), arena_bytes(g, u),
-                    LLVMGetNamedFunction(u->m, gd_format(g->c, "%s_run_raw", g->prefix)), LLVMConstNull(at)};
+                    LLVMGetNamedFunction(u->m, gd_format(g->c, "%s_run_raw", g->prefix)), status_text(g, u)};
     Val init = LLVMConstStructInContext(u->cx, fields, sizeof fields / sizeof *fields, false);
     LLVMSetLinkage(global(g, u, init, gd_format(g->c, "%s_program", g->prefix)), LLVMExternalLinkage);
 }

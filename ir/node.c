@@ -176,6 +176,11 @@ static void map_shape(Node *n) {
         dt = v->dt;
         for (int k = 0; k < v->rank; k++) dim[rank - v->rank + k] = broadcast_dim(n, dim[rank - v->rank + k], v->dim[k]);
     }
+    for (int i = 0; i < n->nin; i++) { /* one type, but for the condition of a choice */
+        bool condition = i == 0 && n->nin > 2 && n->in[0] && n->in[0]->dt == BOOL;
+        if (n->in[i] && !condition && n->in[i]->dt != dt)
+            node_error(n, 302, "insert a cast", "input %d is %s, input %d is %s", i, gd_dtypes[n->in[i]->dt].name, n->nin - 1, gd_dtypes[dt].name);
+    }
     if (n->op->result) dt = gd_dtype_named(n->op->result);
     for (int i = 0; i < n->nout; i++) node_out(n, i, dt, rank, dim);
 }

@@ -68,6 +68,7 @@ static void sweep(Dce *d, Graph *g) {
         for (int k = 0; k < MAX_ATTRS; k++) {
             const Attr *a = &n->attr[k];
             if (a->kind == AT_DIM) need_expr(d, a->dim);
+            for (int j = 0; a->kind == AT_SYMS && j < a->n; j++) map_putp(d->syms, a->syms[j], n);
             for (int j = 0; a->kind == AT_DIMS && j < a->n; j++) need_expr(d, a->dims[j]);
         }
         for (int k = 0; k < n->nregions; k++) {

@@ -102,6 +102,11 @@ static bool inputs_fit(Node *n) {
         }
     for (int i = 0; i < n->nin; i++)
         if (n->in[i] && n->in[i]->rank < 0 && !n->in[i]->sequence) return false; /* of a node that failed: said already */
+    for (int i = 0; i < n->nin; i++)
+        if (n->in[i] && (n->in[i]->sequence || n->in[i]->optional) && n->op->kind != OP_CONTROL && n->op->kind != OP_SEQUENCE) {
+            node_error(n, 302, "take a tensor out of it first", "input %d is %s, not a tensor", i, value_type_text(n->graph->c, n->in[i]));
+            return false;
+        }
     if (n->nin && n->in[0] && !type_fits(n->op->types, n->in[0]->dt)) {
         node_error(n, 302, NULL, "%s takes %s, not %s", n->op->name, n->op->types, gd_dtypes[n->in[0]->dt].name);
         return false;

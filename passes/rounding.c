@@ -67,8 +67,8 @@ static Value *scaled_conv(Graph *g, Node *conv, Value *k, int from) {
     return !w ? NULL : conv_like(g, conv, w, b, "a factor was folded into the weights: rounding changed");
 }
 
-/* conv(x, w, b) + k = conv(x, w, b + k) */
-static Value *shifted_conv(Graph *g, Node *conv, Value *k, int from) {
+/* conv(x, w, b) + k = conv(x, w, b + k), and the same with minus */
+static Value *shifted_conv(Graph *g, Node *conv, Value *k, bool minus, int from) {
     Value *b = conv->nin > 2 ? conv->in[2] : NULL, *y = conv->out[0];
     if ((b && !b->data) || !along(k, y, 1)) return NULL;
     if (!(k = folded(g, turned(g, k, 1, 0), from))) return NULL;
@@ -76,8 +76,9 @@ static Value *shifted_conv(Graph *g, Node *conv, Value *k, int from) {
         int start = g->nodes.n;
         k = folded(g, build_broadcast(g, k, 1, &y->dim[1]), start);
     }
-    if (b) b = fold2(g, "add", folded(g, turned(g, b, 1, 0), from), k);
-    else b = k;
+    from = g->nodes.n;
+    if (b) b = fold2(g, minus ? "sub" : "add", folded(g, turned(g, b, 1, 0), from), k);
+    else b = minus ? folded(g, make(g, "neg", k), from) : k;
     return !b ? NULL : conv_like(g, conv, conv->in[1], b, conv->note ? conv->note : "a summand was folded into the bias: rounding changed");
 }
 
@@ -91,13 +92,13 @@ static Value *scaled_contract(Graph *g, Node *n, Value *k, int from) {
 }
 
 Value *rounding_rule(Graph *g, Node *n) {
-    bool mul = n->op == op_named("mul"), add = n->op == op_named("add");
-    if ((!mul && !add) || n->nin != 2) return NULL;
-    for (int i = 0; i < 2; i++) {
+    bool mul = n->op == op_named("mul"), add = n->op == op_named("add"), sub = n->op == op_named("sub");
+    if (!mul && !add && !sub) return NULL;
+    for (int i = 0; i < (sub ? 1 : 2); i++) {
         Node *conv = made_by(n->in[i], "conv"), *contract = mul ? made_by(n->in[i], "contract") : NULL;
         Value *k = n->in[1 - i], *to = NULL;
         if (conv && mul) to = scaled_conv(g, conv, k, g->nodes.n);
-        else if (conv) to = shifted_conv(g, conv, k, g->nodes.n);
+        else if (conv) to = shifted_conv(g, conv, k, sub, g->nodes.n);
         else if (contract) to = scaled_contract(g, contract, k, g->nodes.n);
         if (to) return to;
     }

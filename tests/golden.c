@@ -1,4 +1,5 @@
-/* Golden files: one idea each. `golden DIR|FILE...` runs them, `golden --bless ...` rewrites what they expect.
+/* Golden files: one idea each. `golden [DIR|FILE...]` runs them (tests/golden when none are given), `golden --bless ...`
+   rewrites what they expect.
 
    A file says what it shows, which passes run on what text, and the exact text that comes out:
 
@@ -150,29 +151,31 @@ static bool one(const char *path, bool bless) {
 
 static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
 
-int main(int argc, char **argv) {
-    int passed = 0, failed = 0;
-    bool bless = argc > 1 && !strcmp(argv[1], "--bless");
-    for (int i = 1 + bless; i < argc; i++) {
-        struct dirent **names;
-        int n = scandir(argv[i], &names, NULL, by_name);
-        if (n < 0) {
-            if (one(argv[i], bless)) passed++;
-            else failed++;
-            continue;
-        }
-        for (int k = 0; k < n; k++) {
-            char path[4096];
-            size_t len = strlen(names[k]->d_name);
-            snprintf(path, sizeof path, "%s/%s", argv[i], names[k]->d_name);
-            if (len > 4 && !strcmp(names[k]->d_name + len - 4, ".txt")) {
-                if (one(path, bless)) passed++;
-                else failed++;
-            }
-            free(names[k]);
-        }
-        free(names);
+typedef struct Count { int passed, failed; } Count;
+
+static void many(const char *path, bool bless, Count *k) {
+    struct dirent **names;
+    int n = scandir(path, &names, NULL, by_name);
+    if (n < 0) { /* a file */
+        if (one(path, bless)) k->passed++;
+        else k->failed++;
+        return;
     }
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed || !passed;
+    for (int i = 0; i < n; i++) {
+        char file[4096];
+        size_t len = strlen(names[i]->d_name);
+        snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
+        if (len > 4 && !strcmp(names[i]->d_name + len - 4, ".txt")) many(file, bless, k);
+        free(names[i]);
+    }
+    free(names);
+}
+
+int main(int argc, char **argv) {
+    bool bless = argc > 1 && !strcmp(argv[1], "--bless");
+    Count k = {0, 0};
+    for (int i = 1 + bless; i < argc; i++) many(argv[i], bless, &k);
+    if (argc == 1 + bless) many("tests/golden", bless, &k);
+    printf("%d passed, %d failed\n", k.passed, k.failed);
+    return k.failed || !k.passed;
 }

@@ -10,6 +10,8 @@
 #include <dlfcn.h>
 #include <math.h>
 #include "codegen.h"
+#include "passes.h"
+#include "randomprogram.h"
 
 static Expr *num(Ctx *c, int64_t v) { return expr_int(c, v); }
 static Expr *var(Ctx *c, const Stmt *s) { return expr_var(c, s->var); }
@@ -254,7 +256,7 @@ static void check_calls(Program *p, Call *k, int n) {
         want[i].status = loop_interpret(c, p, &args);
     }
     for (int opt = 0; opt <= 3; opt++)
-        for (int threads = 0; threads < 2; threads++) {
+        for (int threads = 0; threads <= (opt == 2); threads++) {
             Loaded code = compile(p, opt, threads);
             for (int i = 0; i < n; i++) {
                 Call got = k[i];
@@ -487,6 +489,30 @@ static void rows(Ctx *c, void *arg) {
     check_program(p, &(Call){0});
 }
 
+/* ---- random programs through the loop passes ---- */
+
+static void random_one(Ctx *c, void *arg) {
+    const int *seed = arg;
+    enum { POSITIONS = 8, SIZES = 3 };
+    Program *p = random_program(c, (uint64_t)*seed);
+    PassOptions o = {.opt = *seed % 3, .machine = {.lanes = 1 << (2 + *seed % 3), .registers = 32, .fma = true, .l1 = 32768, .l2 = 1 << 20}};
+    passes_resume(p, &o);
+    int64_t positions[POSITIONS];
+    for (int i = 0; i < POSITIONS; i++) positions[i] = (int64_t)(scramble((uint64_t)(*seed * POSITIONS + i)) % 24);
+    Call calls[SIZES];
+    memset(calls, 0, sizeof calls);
+    for (int i = 0; i < SIZES; i++) {
+        calls[i].in[2] = positions;
+        calls[i].sym[0] = 1 + 4 * i;
+    }
+    check_calls(p, calls, SIZES);
+}
+
+static void random_programs(void **state) {
+    (void)state;
+    for (int seed = 1; seed <= 40; seed++) within(random_one, &seed);
+}
+
 /* ---- files ---- */
 
 static void tool(Ctx *c, const char *const *argv) {
@@ -601,7 +627,8 @@ static void programs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(programs), cmocka_unit_test(emitted_files),
+    setenv("OMP_WAIT_POLICY", "passive", 0); /* a busy machine would make threads wait for each other for long */
+    const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(programs), cmocka_unit_test(random_programs), cmocka_unit_test(emitted_files),
                                        cmocka_unit_test(output_is_determined)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

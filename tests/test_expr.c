@@ -1,5 +1,6 @@
-/* Expressions: what is built must mean what was asked for. Random index expressions are evaluated as asked and as
-   simplified, under random values of their variables; and the forms that passes rely on are spelled out. */
+/* Expressions: what is built must mean what was asked for. Random index expressions are evaluated as asked
+   and as simplified, under random values of their variables; and the forms that passes rely on are spelled
+   out. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,11 +75,17 @@ static void world_values(World *w) {
 
 /* A random expression, recorded as a tree of what was asked for. */
 typedef struct Ask Ask;
-struct Ask { ExprKind op; int n; Ask *arg[3]; Expr *leaf, *built; };
+struct Ask {
+    ExprKind op;
+    int n;
+    Ask *arg[3];
+    Expr *leaf, *built;
+};
 
 static Ask *ask(World *w, int depth, bool truth) {
-    static const ExprKind ops[] = {E_ADD, E_ADD, E_SUB, E_MUL, E_MUL, E_FDIV, E_FDIV, E_FMOD, E_FMOD, E_NEG, E_MIN, E_MAX,
-                                   E_SELECT, E_DIV, E_REM, E_ABS, E_SHL, E_SHR, E_AND};
+    static const ExprKind ops[] = {E_ADD,  E_ADD,  E_SUB, E_MUL, E_MUL, E_FDIV,   E_FDIV,
+                                   E_FMOD, E_FMOD, E_NEG, E_MIN, E_MAX, E_SELECT, E_DIV,
+                                   E_REM,  E_ABS,  E_SHL, E_SHR, E_AND};
     static const ExprKind tests[] = {E_EQ, E_NE, E_LT, E_LE, E_LT, E_LE, E_AND, E_OR, E_NOT, E_SELECT};
     Ask *a = gd_new(w->c, Ask);
     if (!depth && !truth) {
@@ -96,7 +103,8 @@ static Ask *ask(World *w, int depth, bool truth) {
         a->op = ops[rnd(19)];
         a->n = a->op == E_NEG || a->op == E_ABS ? 1 : a->op == E_SELECT ? 3 : 2;
         bool shift = a->op == E_SHL || a->op == E_SHR || a->op == E_AND;
-        for (int i = 0; i < a->n; i++) a->arg[i] = ask(w, i && shift ? 0 : depth - 1 - (int)rnd((uint32_t)depth), i == 0 && a->n == 3);
+        for (int i = 0; i < a->n; i++)
+            a->arg[i] = ask(w, i && shift ? 0 : depth - 1 - (int)rnd((uint32_t)depth), i == 0 && a->n == 3);
         if (shift) a->arg[1]->built = a->arg[1]->leaf = expr_int(w->c, a->op == E_AND ? 7 : (int64_t)rnd(4));
     }
     Expr *args[3];
@@ -120,7 +128,10 @@ static void show(Text *t, const Ask *a) {
         return;
     }
     text_printf(t, "(%d", a->op);
-    for (int i = 0; i < a->n; i++) { text_put(t, " "); show(t, a->arg[i]); }
+    for (int i = 0; i < a->n; i++) {
+        text_put(t, " ");
+        show(t, a->arg[i]);
+    }
     text_put(t, ")");
 }
 
@@ -150,8 +161,12 @@ static void simplified_means_the_same(void **state) {
     print_message("%ld evaluations agree\n", total);
 }
 
-/* A second building of the same expression, and of one rebuilt by substituting nothing, is the same pointer. */
-static Expr *same(void *arg, Expr *e) { (void)arg; return e; }
+/* A second building of the same expression, and of one rebuilt by substituting nothing, is the same pointer.
+ */
+static Expr *same(void *arg, Expr *e) {
+    (void)arg;
+    return e;
+}
 static void building_is_canonical(void **state) {
     (void)state;
     World w;
@@ -173,7 +188,8 @@ static void forms_that_passes_rely_on(void **state) {
     world_open(&w);
     Ctx *c = w.c;
     Expr *N = var_of(&w, 0), *H = var_of(&w, 1), *K = var_of(&w, 2), *n = var_of(&w, 3), *h = var_of(&w, 4),
-         *i = var_of(&w, 5), *j = var_of(&w, 6), *p = var_of(&w, 7), *one = expr_int(c, 1), *zero = expr_int(c, 0);
+         *i = var_of(&w, 5), *j = var_of(&w, 6), *p = var_of(&w, 7), *one = expr_int(c, 1),
+         *zero = expr_int(c, 0);
     Expr *nh = expr_add(c, expr_mul(c, n, H), h);
     /* flattening and unflattening */
     assert_ptr_equal(expr_fdiv(c, nh, H), n);
@@ -189,8 +205,10 @@ static void forms_that_passes_rely_on(void **state) {
     assert_ptr_equal(expr_fmod(c, expr_fdiv(c, x, expr_int(c, 10)), expr_int(c, 10)), j);
     Var *q = loop_var(&w, "q", expr_int(c, 832 * 5));
     Expr *eq = expr_var(c, q), *d32 = expr_int(c, 32), *d26 = expr_int(c, 26), *d832 = expr_int(c, 832);
-    Expr *flat = expr_add(c, expr_add(c, expr_mul(c, expr_fdiv(c, eq, d832), d832),
-                                      expr_mul(c, expr_fmod(c, expr_fdiv(c, eq, d32), d26), d32)), expr_fmod(c, eq, d32));
+    Expr *flat = expr_add(c,
+                          expr_add(c, expr_mul(c, expr_fdiv(c, eq, d832), d832),
+                                   expr_mul(c, expr_fmod(c, expr_fdiv(c, eq, d32), d26), d32)),
+                          expr_fmod(c, eq, d32));
     assert_ptr_equal(flat, eq);
     assert_ptr_equal(expr_fdiv(c, expr_fmod(c, eq, d832), d32), expr_fmod(c, expr_fdiv(c, eq, d32), d26));
     /* a divisor that is a sum: H - 1 columns */
@@ -207,7 +225,8 @@ static void forms_that_passes_rely_on(void **state) {
     assert_ptr_equal(expr2(c, E_LE, one, n), expr2(c, E_LT, zero, n));
     assert_ptr_equal(expr2(c, E_LT, expr_add(c, n, one), expr_add(c, N, expr_int(c, 2))), expr_bool(c, true));
     assert_ptr_equal(expr1(c, E_NOT, expr2(c, E_LT, n, K)), expr2(c, E_LE, K, n));
-    assert_ptr_equal(expr2(c, E_LT, expr_mul(c, i, expr_int(c, 2)), expr_int(c, 5)), expr2(c, E_LT, i, expr_int(c, 3)));
+    assert_ptr_equal(expr2(c, E_LT, expr_mul(c, i, expr_int(c, 2)), expr_int(c, 5)),
+                     expr2(c, E_LT, i, expr_int(c, 3)));
     assert_ptr_equal(expr2(c, E_EQ, expr_mul(c, i, expr_int(c, 2)), expr_int(c, 5)), expr_bool(c, false));
     assert_ptr_equal(expr2(c, E_MIN, expr_int(c, INT64_MAX), N), N);
     assert_ptr_equal(expr2(c, E_MAX, n, expr2(c, E_MIN, n, K)), n);
@@ -234,19 +253,25 @@ static void casts_and_selects(void **state) {
     assert_ptr_equal(expr_cast(c, expr_cast(c, x, F64), I32), x);
     assert_ptr_equal(expr_cast(c, expr_cast(c, h, F32), F16), h);
     assert_ptr_equal(expr_select(c, b, x, x), x);
-    assert_ptr_equal(expr_select(c, expr1(c, E_NOT, b), x, expr_num(c, I32, 3)), expr_select(c, b, expr_num(c, I32, 3), x));
+    assert_ptr_equal(expr_select(c, expr1(c, E_NOT, b), x, expr_num(c, I32, 3)),
+                     expr_select(c, b, expr_num(c, I32, 3), x));
     assert_ptr_equal(expr_select(c, b, expr_bool(c, true), expr_bool(c, false)), b);
     assert_ptr_equal(expr_and(c, NULL, b), b);
     assert_ptr_equal(expr_and(c, expr_and(c, b, expr2(c, E_EQ, x, x)), b)->arg[0], b);
-    assert_ptr_equal(expr_splat(c, expr_num(c, F32, 2), 16), expr_const(c, vector(F32, 16), gd_to_bits(F32, 2)));
+    assert_ptr_equal(expr_splat(c, expr_num(c, F32, 2), 16),
+                     expr_const(c, vector(F32, 16), gd_to_bits(F32, 2)));
     assert_int_equal(expr_op(c, E_ADD, f->type, 2, (Expr *[]){f, f})->type.lanes, 16);
     assert_int_equal(expr2(c, E_LT, f, f)->type.dt, BOOL);
     assert_int_equal(expr2(c, E_LT, f, f)->type.lanes, 16);
     gd_close(c);
 }
 
-/* The search in expr_uses leaves no marks behind, and shared parts are walked once: 2^60 paths would never end. */
-static void count(void *arg, Expr *e) { (void)e; ++*(int *)arg; }
+/* The search in expr_uses leaves no marks behind, and shared parts are walked once: 2^60 paths would never
+ * end. */
+static void count(void *arg, Expr *e) {
+    (void)e;
+    ++*(int *)arg;
+}
 static void shared_parts_are_walked_once(void **state) {
     (void)state;
     Ctx *c = gd_open(NULL);
@@ -270,7 +295,8 @@ static void shared_parts_are_walked_once(void **state) {
 static void small_floats(void **state) {
     (void)state;
     static const DType types[] = {F16, BF16, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, F4E2M1};
-    for (int k = 0; k < 8; k++) { /* every code survives; and what lies between two codes goes to the nearer one */
+    for (int k = 0; k < 8;
+         k++) { /* every code survives; and what lies between two codes goes to the nearer one */
         DType t = types[k];
         unsigned codes = t == F4E2M1 ? 16 : gd_dtypes[t].bytes == 1 ? 256 : 65536;
         for (unsigned i = 0; i < codes; i++) {
@@ -280,14 +306,24 @@ static void small_floats(void **state) {
             else assert_int_equal(back, i);
         }
     }
-    static const struct { DType t; double v, want; } cases[] = {
-        {F16, 65519, 65504}, {F16, 65520, INFINITY}, {F16, 0x1p-25, 0}, {F16, 0x1.8p-24, 0x1p-23}, {F16, 2049, 2048},
-        {F16, 2051, 2052}, {BF16, 257, 256}, {BF16, 259, 260}, {BF16, 3.4e38, INFINITY},
-        {F8E4M3FN, 464, 448}, {F8E4M3FN, 465, NAN}, {F8E4M3FN, INFINITY, NAN}, {F8E4M3FN, 0x1p-10, 0},
-        {F8E4M3FN, 0x1.8p-9, 0x1p-8}, {F8E4M3FNUZ, 240, 240}, {F8E4M3FNUZ, 248, NAN}, {F8E5M2, 61439, 57344},
-        {F8E5M2, 61440, INFINITY}, {F8E5M2FNUZ, 61440, NAN}, {F4E2M1, 7, 6}, {F4E2M1, INFINITY, 6}, {F4E2M1, NAN, 6},
-        {F4E2M1, -100, -6}, {F4E2M1, 0.25, 0}, {F4E2M1, 0.75, 1}, {F4E2M1, 2.5, 2}, {F8E8M0, 1.5, 2}, {F8E8M0, 1.25, 1},
-        {F8E8M0, -4, 4}, {F8E8M0, INFINITY, NAN}};
+    static const struct {
+        DType t;
+        double v, want;
+    } cases[] = {{F16, 65519, 65504},      {F16, 65520, INFINITY},
+                 {F16, 0x1p-25, 0},        {F16, 0x1.8p-24, 0x1p-23},
+                 {F16, 2049, 2048},        {F16, 2051, 2052},
+                 {BF16, 257, 256},         {BF16, 259, 260},
+                 {BF16, 3.4e38, INFINITY}, {F8E4M3FN, 464, 448},
+                 {F8E4M3FN, 465, NAN},     {F8E4M3FN, INFINITY, NAN},
+                 {F8E4M3FN, 0x1p-10, 0},   {F8E4M3FN, 0x1.8p-9, 0x1p-8},
+                 {F8E4M3FNUZ, 240, 240},   {F8E4M3FNUZ, 248, NAN},
+                 {F8E5M2, 61439, 57344},   {F8E5M2, 61440, INFINITY},
+                 {F8E5M2FNUZ, 61440, NAN}, {F4E2M1, 7, 6},
+                 {F4E2M1, INFINITY, 6},    {F4E2M1, NAN, 6},
+                 {F4E2M1, -100, -6},       {F4E2M1, 0.25, 0},
+                 {F4E2M1, 0.75, 1},        {F4E2M1, 2.5, 2},
+                 {F8E8M0, 1.5, 2},         {F8E8M0, 1.25, 1},
+                 {F8E8M0, -4, 4},          {F8E8M0, INFINITY, NAN}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         double got = gd_to_double(cases[i].t, gd_to_bits(cases[i].t, cases[i].v));
         if (isnan(cases[i].want) ? !isnan(got) : got != cases[i].want)
@@ -301,12 +337,18 @@ static uint64_t bits32(float f) { return gd_to_bits(F32, (double)f); }
 
 static void total_arithmetic(void **state) {
     (void)state;
-    static const struct { ExprKind op; DType t; int64_t a, b, want; } cases[] = {
-        {E_DIV, I32, 7, 0, 0}, {E_REM, I32, 7, 0, 0}, {E_DIV, I32, INT32_MIN, -1, INT32_MIN}, {E_FDIV, I32, -7, 2, -4},
-        {E_DIV, I32, -7, 2, -3}, {E_FMOD, I32, -7, 2, 1}, {E_REM, I32, -7, 2, -1}, {E_FMOD, I32, 7, -2, -1},
-        {E_ADD, I8, 127, 1, -128}, {E_MUL, U8, 16, 17, 16}, {E_SHL, I32, 1, 31, INT32_MIN}, {E_SHL, I32, 1, 32, 0},
-        {E_SHR, I32, -8, 40, -1}, {E_SHR, U32, 0x80000000, 31, 1}, {E_MIN, U8, 200, 100, 100}, {E_MAX, I8, -1, 1, 1},
-        {E_ABS, I8, -128, 0, -128}, {E_LT, U64, -1, 1, 0}, {E_LT, I64, -1, 1, 1}, {E_XOR, I4, 5, -1, -6}};
+    static const struct {
+        ExprKind op;
+        DType t;
+        int64_t a, b, want;
+    } cases[] = {
+        {E_DIV, I32, 7, 0, 0},    {E_REM, I32, 7, 0, 0},           {E_DIV, I32, INT32_MIN, -1, INT32_MIN},
+        {E_FDIV, I32, -7, 2, -4}, {E_DIV, I32, -7, 2, -3},         {E_FMOD, I32, -7, 2, 1},
+        {E_REM, I32, -7, 2, -1},  {E_FMOD, I32, 7, -2, -1},        {E_ADD, I8, 127, 1, -128},
+        {E_MUL, U8, 16, 17, 16},  {E_SHL, I32, 1, 31, INT32_MIN},  {E_SHL, I32, 1, 32, 0},
+        {E_SHR, I32, -8, 40, -1}, {E_SHR, U32, 0x80000000, 31, 1}, {E_MIN, U8, 200, 100, 100},
+        {E_MAX, I8, -1, 1, 1},    {E_ABS, I8, -128, 0, -128},      {E_LT, U64, -1, 1, 0},
+        {E_LT, I64, -1, 1, 1},    {E_XOR, I4, 5, -1, -6}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint64_t v[3] = {(uint64_t)cases[i].a, (uint64_t)cases[i].b}, out;
         DType res = cases[i].op == E_LT ? BOOL : cases[i].t;
@@ -314,7 +356,8 @@ static void total_arithmetic(void **state) {
         gd_eval_lanes(cases[i].op, cases[i].t, res, 1, &out, (const uint64_t *const[]){&v[0], &v[1], NULL});
         assert_int_equal(out, (uint64_t)cases[i].want);
     }
-    uint64_t nan = bits32(NAN), v[3] = {bits32(-0.0f), bits32(0.0f), 0}, n[3] = {nan, bits32(1), 0}, m[3] = {bits32(1), nan, 0};
+    uint64_t nan = bits32(NAN), v[3] = {bits32(-0.0f), bits32(0.0f), 0}, n[3] = {nan, bits32(1), 0},
+             m[3] = {bits32(1), nan, 0};
     assert_int_equal(gd_eval(E_MIN, F32, F32, v), bits32(-0.0f));
     assert_int_equal(gd_eval(E_MAX, F32, F32, v), bits32(0.0f));
     assert_true(isnan(gd_to_double(F32, gd_eval(E_MAX, F32, F32, n))));
@@ -347,17 +390,21 @@ static void lanes_agree(void **state) {
         gd_eval_lanes(op, t, truth ? BOOL : t, 7, out, (const uint64_t *const[]){a[0], a[1], a[2]});
         for (int i = 0; i < 7; i++) {
             uint64_t v[3] = {a[0][i], a[1][i], a[2][i]}, want = gd_eval(op, t, truth ? BOOL : t, v);
-            if (dt_float(t) && !truth && isnan(gd_to_double(t, want))) assert_true(isnan(gd_to_double(t, out[i])));
+            if (dt_float(t) && !truth && isnan(gd_to_double(t, want)))
+                assert_true(isnan(gd_to_double(t, out[i])));
             else assert_int_equal(out[i], want);
         }
     }
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(simplified_means_the_same), cmocka_unit_test(building_is_canonical),
-        cmocka_unit_test(forms_that_passes_rely_on), cmocka_unit_test(casts_and_selects),
-        cmocka_unit_test(shared_parts_are_walked_once), cmocka_unit_test(small_floats),
-        cmocka_unit_test(total_arithmetic), cmocka_unit_test(lanes_agree)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(simplified_means_the_same),
+                                       cmocka_unit_test(building_is_canonical),
+                                       cmocka_unit_test(forms_that_passes_rely_on),
+                                       cmocka_unit_test(casts_and_selects),
+                                       cmocka_unit_test(shared_parts_are_walked_once),
+                                       cmocka_unit_test(small_floats),
+                                       cmocka_unit_test(total_arithmetic),
+                                       cmocka_unit_test(lanes_agree)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The ONNX text syntax: what it says is what the structs hold, errors name line and column, and every model printed as text
-   reads back as the same model (all of a directory of models when GRADC_DATA names one). */
+/* The ONNX text syntax: what it says is what the structs hold, errors name line and column, and every model
+   printed as text reads back as the same model (all of a directory of models when GRADC_DATA names one). */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,17 +25,23 @@ static int attempt(void (*body)(Ctx *, void *), void *arg) {
 /* ---- what is read ---- */
 
 static const char everything[] =
-    "<ir_version: 8, opset_import: [\"\" : 17, \"local\" : 1], producer_name: \"a \\\"test\\\"\", model_version: -3,\n"
+    "<ir_version: 8, opset_import: [\"\" : 17, \"local\" : 1], producer_name: \"a \\\"test\\\"\", "
+    "model_version: -3,\n"
     " metadata_props: [\"key\": \"value\", \"k\": \"\"]>\n"
-    "agraph (float[N, 128] X, float[\"M + 1\",?] \"input/1\", float s = {1.5}, seq(optional(int64[])) q, \"seq\")\n"
+    "agraph (float[N, 128] X, float[\"M + 1\",?] \"input/1\", float s = {1.5}, seq(optional(int64[])) q, "
+    "\"seq\")\n"
     "    => (float[N] C, map(string, float[2]) m, sparse_tensor(double[3]) sp, opaque(a.b,C) o)\n"
-    "<float[2] b = {1.0, -2e-1}, int4[3] w = {1, -2, 7}, float[3,2] e = [\"location\": \"w.bin\", \"offset\": \"17\"],\n"
+    "<float[2] b = {1.0, -2e-1}, int4[3] w = {1, -2, 7}, float[3,2] e = [\"location\": \"w.bin\", "
+    "\"offset\": \"17\"],\n"
     " uint64 u = {18446744073709551615}, string[2] t = {\"x\", \"y\\\\\"}, float[4] T>\n"
     "{ # a comment\n"
     "  T = MatMul(X, \"input/1\")\n"
-    "  [\"node 2\"] S, _ = Add <axis = 1, f : float = 2, g = 0.5, h = [1, 2], i = [0.5, inf, -nan], j = \"s\", k = [\"a\", \"b\"],\n"
-    "     e : ints = [], l = float[2] {1, 2}, n = float[2] name = {3, 4}, y = seq(float[2]), r : ints = @attr, p = @other> (T, , b)\n"
-    "  C = local.sub.Op:two (,) <then_branch = g1 () => (float z) { z = Identity(T) }, gs = [a () => () {}, \"b-c\" () => () {}]>\n"
+    "  [\"node 2\"] S, _ = Add <axis = 1, f : float = 2, g = 0.5, h = [1, 2], i = [0.5, inf, -nan], j = "
+    "\"s\", k = [\"a\", \"b\"],\n"
+    "     e : ints = [], l = float[2] {1, 2}, n = float[2] name = {3, 4}, y = seq(float[2]), r : ints = "
+    "@attr, p = @other> (T, , b)\n"
+    "  C = local.sub.Op:two (,) <then_branch = g1 () => (float z) { z = Identity(T) }, gs = [a () => () {}, "
+    "\"b-c\" () => () {}]>\n"
     "}\n"
     "<opset_import: [\"\" : 10], domain: \"local\", doc_string: \"square\">\n"
     "square <alpha: float = 4.0, gamma> (x, float[N] y) => (z) <float[N] t> { z = Mul(x, x) }\n";
@@ -65,8 +71,12 @@ static void check_everything(Ctx *c, void *arg) {
     assert_string_equal(g->output[3]->type->opaque_type->domain, "a.b");
     assert_int_equal(g->n_value_info, 1);
     assert_int_equal(g->n_initializer, 6);
-    static const char *const data[] = {"s f32[] = 1.5\n", "b f32[2] = [1, -0.2]\n", "w i4[3] = [1, -2, 7]\n", NULL,
-                                       "u u64[] = 18446744073709551615\n", "t string[2] = [\"x\", \"y\\\\\"]\n"};
+    static const char *const data[] = {"s f32[] = 1.5\n",
+                                       "b f32[2] = [1, -0.2]\n",
+                                       "w i4[3] = [1, -2, 7]\n",
+                                       NULL,
+                                       "u u64[] = 18446744073709551615\n",
+                                       "t string[2] = [\"x\", \"y\\\\\"]\n"};
     for (size_t i = 0; i < 6; i++) {
         GradcTensor t;
         char *text = NULL;
@@ -88,13 +98,15 @@ static void check_everything(Ctx *c, void *arg) {
     assert_string_equal(n->output[1], "_");
     assert_int_equal(n->n_input, 3);
     assert_string_equal(n->input[1], "");
-    static const AttrType kinds[] = {PA_INT, PA_FLOAT, PA_FLOAT, PA_INTS, PA_FLOATS, PA_STRING, PA_STRINGS, PA_INTS, PA_TENSOR,
-                                     PA_TENSOR, PA_TYPE, PA_INTS, PA_UNDEFINED};
+    static const AttrType kinds[] = {PA_INT,    PA_FLOAT,   PA_FLOAT,    PA_INTS,   PA_FLOATS,
+                                     PA_STRING, PA_STRINGS, PA_INTS,     PA_TENSOR, PA_TENSOR,
+                                     PA_TYPE,   PA_INTS,    PA_UNDEFINED};
     assert_int_equal(n->n_attribute, 13);
     for (size_t i = 0; i < 13; i++) assert_int_equal(pb_attr_type(n->attribute[i]), kinds[i]);
     assert_true(n->attribute[1]->f == 2);
     assert_int_equal(n->attribute[3]->ints[1], 2);
-    assert_true(n->attribute[4]->floats[1] > 1e38f && n->attribute[4]->floats[2] != n->attribute[4]->floats[2]);
+    assert_true(n->attribute[4]->floats[1] > 1e38f &&
+                n->attribute[4]->floats[2] != n->attribute[4]->floats[2]);
     assert_string_equal(n->attribute[9]->t->name, "name");
     assert_string_equal(n->attribute[11]->ref_attr_name, "attr");
     n = g->node[2];
@@ -126,10 +138,12 @@ static void it_says_what_is_meant(void **state) {
 
 static void read_text(Ctx *c, void *arg) { pb_model_text(c, arg, strlen(arg)); }
 
-static const struct { const char *text, *message; } refused[] = {
+static const struct { const char *text, *message;
+} refused[] = {
     {"", "line 1, column 1: a name is expected, but the text ends"},
     {"<ir_version: 8>\n", "line 2, column 1: a name is expected, but the text ends"},
-    {"<version: 8> g () => () {}", "line 1, column 2: a key of the model (ir_version, opset_import, producer_name, ...) is expected, not \"version\""},
+    {"<version: 8> g () => () {}", "line 1, column 2: a key of the model (ir_version, opset_import, "
+                                   "producer_name, ...) is expected, not \"version\""},
     {"<ir_version: x> g () => () {}", "line 1, column 14: an integer is expected, not \"x\""},
     {"<ir_version: 8.5> g () => () {}", "line 1, column 14: an integer is expected"},
     {"<ir_version: 9223372036854775808> g () => () {}", "line 1, column 14: this does not fit in 64 bits"},
@@ -142,7 +156,8 @@ static const struct { const char *text, *message; } refused[] = {
     {"g (float[N] x = {1}) => () {}", "line 1, column 16: the dims of a constant have to be numbers"},
     {"g (x = {1}) => () {}", "line 1, column 7: a constant needs a tensor type with a shape"},
     {"g () => () <float x = 1> {}", "line 1, column 23: { is expected, not \"1\""},
-    {"g () => () <float16 x = {1.0}> {}", "line 1, column 26: elements of float16 are written as the integers of their bits"},
+    {"g () => () <float16 x = {1.0}> {}",
+     "line 1, column 26: elements of float16 are written as the integers of their bits"},
     {"g () => () <int4[1] x = {8}> {}", "line 1, column 26: this does not fit in int4"},
     {"g () => () <uint2[1] x = {-1}> {}", "line 1, column 27: this does not fit in uint2"},
     {"g () => () <uint64 x = {-1}> {}", "line 1, column 25: this does not fit in uint64"},
@@ -153,14 +168,21 @@ static const struct { const char *text, *message; } refused[] = {
     {"g () => () { x = A <a> () }", "line 1, column 22: = is expected, not \">\""},
     {"g () => () { x = A <a = > () }", "line 1, column 25: a value is expected, not \">\""},
     {"g () => () { x = A <a = []> () }", "line 1, column 26: an empty list needs the type of its elements"},
-    {"g () => () { x = A <a : int = []> () }", "line 1, column 32: a list where one value of kind int is expected"},
-    {"g () => () { x = A <a : int = 1.5> () }", "line 1, column 31: attribute a: a value of kind int is expected, not one of kind float"},
-    {"g () => () { x = A <a = [1, 2.5]> () }", "line 1, column 29: attribute a: a value of kind int is expected, not one of kind float"},
-    {"g () => () { x = A <a : what = 1> () }", "line 1, column 25: the type of an attribute (float, int, string, tensor, graph, floats, ...) is expected, not \"what\""},
+    {"g () => () { x = A <a : int = []> () }",
+     "line 1, column 32: a list where one value of kind int is expected"},
+    {"g () => () { x = A <a : int = 1.5> () }",
+     "line 1, column 31: attribute a: a value of kind int is expected, not one of kind float"},
+    {"g () => () { x = A <a = [1, 2.5]> () }",
+     "line 1, column 29: attribute a: a value of kind int is expected, not one of kind float"},
+    {"g () => () { x = A <a : what = 1> () }",
+     "line 1, column 25: the type of an attribute (float, int, string, tensor, graph, floats, ...) is "
+     "expected, not \"what\""},
     {"g () => () { x = A <a = \"open> () }", "line 1, column 25: the closing \" of this string is missing"},
     {"g () => () { \"\xc3\xa9\xc3\xa9\" A() }", "line 1, column 19: = is expected, not \"A\""},
-    {"g () => () {} <domain: 3> f () => () {}", "line 1, column 24: a string in quotes is expected, not \"3\""},
-    {"g () => () {} <ir_version: 3> f () => () {}", "line 1, column 16: opset_import, domain, overload or doc_string is expected, not \"ir_version\""},
+    {"g () => () {} <domain: 3> f () => () {}",
+     "line 1, column 24: a string in quotes is expected, not \"3\""},
+    {"g () => () {} <ir_version: 3> f () => () {}",
+     "line 1, column 16: opset_import, domain, overload or doc_string is expected, not \"ir_version\""},
     {"g () => () {} }", "line 1, column 15: a name is expected, not \"}\""},
 };
 
@@ -174,7 +196,9 @@ static void errors_name_the_place(void **state) {
 }
 
 static void read_zero(Ctx *c, void *arg) { (void)arg; pb_model_text(c, "g\0", 2); }
-static void read_prefix(Ctx *c, void *n) { pb_model_text(c, gd_strndup(c, everything, *(size_t *)n), *(size_t *)n); }
+static void read_prefix(Ctx *c, void *n) {
+    pb_model_text(c, gd_strndup(c, everything, *(size_t *)n), *(size_t *)n);
+}
 
 /* Cut anywhere, the text is an error or (before the function) a shorter model; deep nesting is a limit. */
 static void hostile_text(void **state) {
@@ -238,7 +262,8 @@ static void compare_tensors(Ctx *c, PbTensor *a, PbTensor *b) {
     assert_int_equal(x.dtype, y.dtype);
     assert_int_equal(x.rank, y.rank);
     assert_memory_equal(x.dims, y.dims, sizeof x.dims);
-    for (size_t i = 0; i < gradc_tensor_count(&x); i++) assert_true(same_element(&x, &y, i, gradc_dtype_size(x.dtype)));
+    for (size_t i = 0; i < gradc_tensor_count(&x); i++)
+        assert_true(same_element(&x, &y, i, gradc_dtype_size(x.dtype)));
 }
 
 static void compare_graphs(Ctx *c, PbGraph *a, PbGraph *b);
@@ -254,7 +279,10 @@ static void compare_attrs(Ctx *c, PbAttr *a, PbAttr *b) {
     case PA_TYPE: compare_types(a->tp, b->tp); return;
     case PA_INT: assert_int_equal(a->i, b->i); return;
     case PA_FLOAT: assert_true(same_float(a->f, b->f)); return;
-    case PA_STRING: assert_int_equal(a->s.len, b->s.len); assert_memory_equal(a->s.data, b->s.data, a->s.len); return;
+    case PA_STRING:
+        assert_int_equal(a->s.len, b->s.len);
+        assert_memory_equal(a->s.data, b->s.data, a->s.len);
+        return;
     case PA_INTS:
         assert_int_equal(a->n_ints, b->n_ints);
         for (size_t i = 0; i < a->n_ints; i++) assert_int_equal(a->ints[i], b->ints[i]);
@@ -282,7 +310,8 @@ static void compare_nodes(Ctx *c, PbNode *const *a, size_t n, PbNode *const *b, 
         for (size_t j = 0; j < a[i]->n_input; j++) assert_string_equal(a[i]->input[j], b[i]->input[j]);
         for (size_t j = 0; j < a[i]->n_output; j++) assert_string_equal(a[i]->output[j], b[i]->output[j]);
         assert_int_equal(a[i]->n_attribute, b[i]->n_attribute);
-        for (size_t j = 0; j < a[i]->n_attribute; j++) compare_attrs(c, a[i]->attribute[j], b[i]->attribute[j]);
+        for (size_t j = 0; j < a[i]->n_attribute; j++)
+            compare_attrs(c, a[i]->attribute[j], b[i]->attribute[j]);
     }
 }
 
@@ -360,14 +389,16 @@ static void there_and_back(void **state) {
     if (code) fail_msg("E%d %s", code, message);
     code = attempt(print_and_read, (void *)example());
     if (code) fail_msg("E%d %s", code, message);
-    if (!getenv("GRADC_DATA")) return;
-    nftw(getenv("GRADC_DATA"), each_file, 20, FTW_PHYS);
+    const char *data = getenv("GRADC_DATA");
+    if (!data || !*data) return;
+    nftw(data, each_file, 20, FTW_PHYS);
     print_message("%d models printed and read back\n", models);
     assert_true(models > 0);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(it_says_what_is_meant), cmocka_unit_test(errors_name_the_place),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(it_says_what_is_meant),
+                                       cmocka_unit_test(errors_name_the_place),
                                        cmocka_unit_test(hostile_text), cmocka_unit_test(there_and_back)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

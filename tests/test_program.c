@@ -1,8 +1,9 @@
-/* The command line of an emitted executable, over a program written by hand: a symbolic batch, two inputs, an output of
-   computed dims, and one whose size only the data decides.
+/* The command line of an emitted executable, over a program written by hand: a symbolic batch, two inputs, an
+   output of computed dims, and one whose size only the data decides.
 
      scale(x: f32[N,3], w: f32[3]) -> (y: f32[N,3], twice: f32[?], where: i64[K])
-   y = x * w; twice = the elements of y, each two times; where = the flat indices of y that are not 0, in the arena. */
+   y = x * w; twice = the elements of y, each two times; where = the flat indices of y that are not 0, in the
+   arena. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,15 +46,19 @@ static int scale_run(const void *const *ins, void **outs, int64_t *syms, void *a
     syms[K] = k;
     return GRADC_RUN_OK;
 }
-static const char *scale_status(int status) { return status == 17 ? "an element of y is over a million" : NULL; }
+static const char *scale_status(int status) {
+    return status == 17 ? "an element of y is over a million" : NULL;
+}
 
-static const int64_t x_dims[] = {-1, 3}, w_dims[] = {3}, twice_dims[] = {GRADC_DIM_COMPUTED}, where_dims[] = {-2};
+static const int64_t x_dims[] = {-1, 3}, w_dims[] = {3}, twice_dims[] = {GRADC_DIM_COMPUTED},
+                     where_dims[] = {-2};
 static const GradcPort scale_in[] = {{"x", GRADC_F32, 2, x_dims}, {"w", GRADC_F32, 1, w_dims}};
-static const GradcPort scale_out[] = {{"y", GRADC_F32, 2, x_dims}, {"twice", GRADC_F32, 1, twice_dims}, {"where", GRADC_I64, 1, where_dims}};
+static const GradcPort scale_out[] = {
+    {"y", GRADC_F32, 2, x_dims}, {"twice", GRADC_F32, 1, twice_dims}, {"where", GRADC_I64, 1, where_dims}};
 static const char *const scale_syms[] = {"N", "K"};
 static const int64_t scale_lo[] = {0, 0}, scale_hi[] = {1000, INT64_MAX};
-static const GradcProgram scale = {"scale", "0.1.0", 2, scale_syms, scale_lo, scale_hi, 2, 3, scale_in, scale_out,
-                                   scale_dims, scale_arena, scale_run, scale_status};
+static const GradcProgram scale = {"scale",  "0.1.0",   2,          scale_syms,  scale_lo,  scale_hi,    2, 3,
+                                   scale_in, scale_out, scale_dims, scale_arena, scale_run, scale_status};
 
 static GradcError err;
 typedef struct Line { int argc; char *argv[12]; } Line;
@@ -78,18 +83,24 @@ static char *answer(const GradcProgram *p, Line l, int *status) {
 
 /* ---- what it answers ---- */
 
-static const struct { Line line; const char *text; } answers[] = {
-    {LINE("x=[1,2,3]", "w=[1,0,2]"), "y f32[1,3] = [[1, 0, 6]]\ntwice f32[6] = [1, 1, 0, 0, 6, 6]\nwhere i64[2] = [0, 2]\n"},
-    {LINE("w=1", "x=[0,0,0;0,5,0]"), "y f32[2,3] = [[0, 0, 0], [0, 5, 0]]\n"
+static const struct { Line line; const char *text;
+} answers[] = {
+    {LINE("x=[1,2,3]", "w=[1,0,2]"),
+     "y f32[1,3] = [[1, 0, 6]]\ntwice f32[6] = [1, 1, 0, 0, 6, 6]\nwhere i64[2] = [0, 2]\n"},
+    {LINE("w=1", "x=[0,0,0;0,5,0]"),
+     "y f32[2,3] = [[0, 0, 0], [0, 5, 0]]\n"
      "twice f32[12] = [0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 0, 0]\nwhere i64[1] = [4]\n"},
-    {LINE("[0,0,7]", "[0,0,-1]"), "y f32[1,3] = [[0, 0, -7]]\ntwice f32[6] = [0, 0, 0, 0, -7, -7]\nwhere i64[1] = [2]\n"},
-    {LINE("w=ones", "zeros"), "y f32[1,3] = [[0, 0, 0]]\ntwice f32[6] = [0, 0, 0, 0, 0, 0]\nwhere i64[0] = []\n"},
+    {LINE("[0,0,7]", "[0,0,-1]"),
+     "y f32[1,3] = [[0, 0, -7]]\ntwice f32[6] = [0, 0, 0, 0, -7, -7]\nwhere i64[1] = [2]\n"},
+    {LINE("w=ones", "zeros"),
+     "y f32[1,3] = [[0, 0, 0]]\ntwice f32[6] = [0, 0, 0, 0, 0, 0]\nwhere i64[0] = []\n"},
     {LINE("x=zeros", "w=0", "--dim", "N=0"), "y f32[0,3] = []\ntwice f32[0] = []\nwhere i64[0] = []\n"},
     {LINE("x=-1", "w=1", "--dim=N=1", "--threads=2", "--repeat=3"),
      "y f32[1,3] = [[-1, -1, -1]]\ntwice f32[6] = [-1, -1, -1, -1, -1, -1]\nwhere i64[3] = [0, 1, 2]\n"},
-    {LINE("--", "-1", "1"), "y f32[1,3] = [[-1, -1, -1]]\ntwice f32[6] = [-1, -1, -1, -1, -1, -1]\nwhere i64[3] = [0, 1, 2]\n"},
+    {LINE("--", "-1", "1"),
+     "y f32[1,3] = [[-1, -1, -1]]\ntwice f32[6] = [-1, -1, -1, -1, -1, -1]\nwhere i64[3] = [0, 1, 2]\n"},
     {LINE("-1", "-.5"), "y f32[1,3] = [[0.5, 0.5, 0.5]]\n"
-     "twice f32[6] = [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]\nwhere i64[3] = [0, 1, 2]\n"},
+                        "twice f32[6] = [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]\nwhere i64[3] = [0, 1, 2]\n"},
 };
 
 static void it_answers(void **state) {
@@ -145,7 +156,8 @@ static void it_refuses(void **state) {
     }
     int status;
     answer(&scale, LINE("x=1"), &status);
-    assert_string_equal(err.help, "expected are x f32[N,3], w f32[3]; give NAME=@FILE.npy, NAME=rand or NAME=[1,2,3]");
+    assert_string_equal(err.help,
+                        "expected are x f32[N,3], w f32[3]; give NAME=@FILE.npy, NAME=rand or NAME=[1,2,3]");
 }
 
 /* ---- symbols shared between inputs and within one ---- */
@@ -158,8 +170,8 @@ static int none_run(const void *const *ins, void **outs, int64_t *syms, void *ar
 }
 static const int64_t square_dims[] = {-1, -1}, row_dims[] = {-1}, pair_lo[] = {2};
 static const GradcPort pair_in[] = {{"a", GRADC_I32, 2, square_dims}, {"b", GRADC_I32, 1, row_dims}};
-static const GradcProgram pair = {"pair", "0", 1, scale_syms, pair_lo, scale_hi, 2, 0, pair_in, NULL, none_dims, none_arena,
-                                  none_run, NULL};
+static const GradcProgram pair = {"pair", "0",     1,    scale_syms, pair_lo,    scale_hi, 2,
+                                  0,      pair_in, NULL, none_dims,  none_arena, none_run, NULL};
 
 static void symbols_agree(void **state) {
     (void)state;
@@ -184,7 +196,10 @@ static void set(GradcCall *c, int i, const char *value) {
     GradcTensor t;
     const GradcPort *port = &c->program->in[i];
     int64_t dims[] = {-1, -1};
-    assert_int_equal(gradc_value_parse(&t, value, &(GradcWant){.dtype = port->dtype, .rank = port->rank, .dims = dims}, &err), 0);
+    assert_int_equal(gradc_value_parse(&t, value,
+                                       &(GradcWant){.dtype = port->dtype, .rank = port->rank, .dims = dims},
+                                       &err),
+                     0);
     assert_int_equal(gradc_call_set(c, i, &t, &err), 0);
     assert_null(t.data);
 }
@@ -242,7 +257,8 @@ static size_t endless_arena(const int64_t *syms) { (void)syms; return SIZE_MAX; 
 
 static void arena_ends(void **state) {
     (void)state;
-    GradcProgram p = {"greedy", "0", 0, NULL, NULL, NULL, 0, 0, NULL, NULL, none_dims, endless_arena, none_run, NULL};
+    GradcProgram p = {"greedy", "0",  0,    NULL,      NULL,          NULL,     0,
+                      0,        NULL, NULL, none_dims, endless_arena, none_run, NULL};
     int status;
     assert_null(answer(&p, (Line){0}, &status));
     assert_int_equal(err.code, 506);
@@ -310,8 +326,10 @@ static void help_shows_shapes(void **state) {
     FILE *f = open_memstream(&text, &n);
     gradc_program_help(&scale, f);
     fclose(f);
-    static const char start[] = "usage: scale NAME=VALUE ... [options]\n\ninputs\n  x  f32[N,3]\n  w  f32[3]\n\noutputs\n"
-                                "  y      f32[N,3]\n  twice  f32[?]\n  where  i64[K]\n\nsizes\n  N  0..1000\n  K  0..  (the data decides)\n";
+    static const char start[] =
+        "usage: scale NAME=VALUE ... [options]\n\ninputs\n  x  f32[N,3]\n  w  f32[3]\n\noutputs\n"
+        "  y      f32[N,3]\n  twice  f32[?]\n  where  i64[K]\n\nsizes\n  N  0..1000\n  K  0..  (the data "
+        "decides)\n";
     assert_memory_equal(text, start, sizeof start - 1);
     free(text);
 }
@@ -351,8 +369,10 @@ static void main_ends_as_promised(void **state) {
     assert_string_equal(errors, "");
     assert_int_equal(main_of(LINE("x=1"), out, errors, sizeof out), 2);
     assert_string_equal(out, "");
-    assert_string_equal(errors, "scale: error[E0602]: input w is missing\n"
-                                "  help: expected are x f32[N,3], w f32[3]; give NAME=@FILE.npy, NAME=rand or NAME=[1,2,3]\n");
+    assert_string_equal(
+        errors,
+        "scale: error[E0602]: input w is missing\n"
+        "  help: expected are x f32[N,3], w f32[3]; give NAME=@FILE.npy, NAME=rand or NAME=[1,2,3]\n");
     assert_int_equal(main_of(LINE("x=1", "w=1", "--time", "--repeat", "4"), out, errors, sizeof out), 0);
     assert_int_equal(strncmp(errors, "time: 4 runs, min ", 18), 0);
     assert_non_null(strstr(out, "y f32[1,3] = [[1, 1, 1]]\n"));

@@ -15,8 +15,16 @@ static GradcError err;
 
 /* ---- errors ---- */
 
-enum { EXIT_OK = 0, EXIT_INVALID = 1, EXIT_USAGE = 2, EXIT_UNSUPPORTED = 3, EXIT_LIMIT = 4, EXIT_IO = 5, EXIT_MEMORY = 6,
-       EXIT_INTERNAL = 70 };
+enum {
+    EXIT_OK = 0,
+    EXIT_INVALID = 1,
+    EXIT_USAGE = 2,
+    EXIT_UNSUPPORTED = 3,
+    EXIT_LIMIT = 4,
+    EXIT_IO = 5,
+    EXIT_MEMORY = 6,
+    EXIT_INTERNAL = 70
+};
 
 static void statuses_agree(void **state) {
     (void)state;
@@ -36,7 +44,8 @@ static void errors_are_blocks(void **state) {
     gradc_error(&e, 101, NULL, "gone");
     gradc_error_print(f, "model", &e);
     fclose(f);
-    assert_string_equal(text, "model: error[E0602]: input x is missing\n  help: a remedy\nmodel: error[E0101]: gone\n");
+    assert_string_equal(
+        text, "model: error[E0602]: input x is missing\n  help: a remedy\nmodel: error[E0101]: gone\n");
     free(text);
 }
 
@@ -60,7 +69,8 @@ static void halves(void **state) {
     assert_int_equal(gradc_f32_to_f16(-0.0f), 0x8000);
     assert_int_equal(gradc_f32_to_bf16(1.00390625f), 0x3f80); /* half of the last place */
     assert_int_equal(gradc_f32_to_bf16(1.01171875f), 0x3f82);
-    assert_true(isnan(gradc_f16_to_f32(gradc_f32_to_f16(NAN))) && isnan(gradc_bf16_to_f32(gradc_f32_to_bf16(NAN))));
+    assert_true(isnan(gradc_f16_to_f32(gradc_f32_to_f16(NAN))) &&
+                isnan(gradc_bf16_to_f32(gradc_f32_to_bf16(NAN))));
 }
 
 static void shapes_are_checked(void **state) {
@@ -77,7 +87,8 @@ static void shapes_are_checked(void **state) {
     assert_int_equal(gradc_shape_bytes(GRADC_F64, 0, NULL, &count, &bytes, &err), 0);
     assert_int_equal(count, 1);
     char text[8];
-    assert_string_equal(gradc_shape_text(text, sizeof text, GRADC_F32, 3, (int64_t[]){100, 200, 300}), "f32[100");
+    assert_string_equal(gradc_shape_text(text, sizeof text, GRADC_F32, 3, (int64_t[]){100, 200, 300}),
+                        "f32[100");
 }
 
 /* ---- made-up data ---- */
@@ -88,7 +99,8 @@ static void philox_answers(void **state) {
     static const uint32_t answers[3][10] = {
         {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
         {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
-        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb,
+         0x5001e420, 0x24126ea1},
     };
     for (int i = 0; i < 3; i++) {
         uint32_t out[4];
@@ -110,7 +122,9 @@ static void random_data(void **state) {
         assert_true(fabsf(((float *)wide.data)[i] - gradc_f16_to_f32(((uint16_t *)t.data)[i])) < 0x1p-10f);
     gradc_tensor_free(&t);
     gradc_tensor_free(&wide);
-    static const struct { int dtype, top; } whole[] = {{GRADC_U8, 9}, {GRADC_I4, 7}, {GRADC_U2, 3}, {GRADC_I2, 1}, {GRADC_BOOL, 1}};
+    static const struct {
+        int dtype, top;
+    } whole[] = {{GRADC_U8, 9}, {GRADC_I4, 7}, {GRADC_U2, 3}, {GRADC_I2, 1}, {GRADC_BOOL, 1}};
     for (size_t k = 0; k < sizeof whole / sizeof *whole; k++) {
         int low = 100, high = -100;
         assert_int_equal(gradc_tensor_new(&t, whole[k].dtype, 1, dims, &err), 0);
@@ -146,7 +160,12 @@ static int parse(GradcTensor *t, const char *value, int dtype, int rank, const i
 
 static const int64_t any[] = {-1, -1, -1, -1}, two_three[] = {2, 3}, three[] = {3};
 
-static const struct { const char *value; int dtype, rank; const int64_t *dims; const char *printed; } values[] = {
+static const struct {
+    const char *value;
+    int dtype, rank;
+    const int64_t *dims;
+    const char *printed;
+} values[] = {
     {"3", GRADC_F32, 0, NULL, "x f32[] = 3\n"},
     {"0.1", GRADC_F32, 2, two_three, "x f32[2,3] = [[0.1, 0.1, 0.1], [0.1, 0.1, 0.1]]\n"},
     {"[1,2;3,4]", GRADC_F64, 2, any, "x f64[2,2] = [[1, 2], [3, 4]]\n"},
@@ -174,29 +193,37 @@ static const struct { const char *value; int dtype, rank; const int64_t *dims; c
     {"[2,0.25]", GRADC_F8E8M0, 1, any, "x f8e8m0[2] = [2, 0.25]\n"},
 };
 
-static const struct { const char *value; int dtype, rank; const int64_t *dims; int code; } bad_values[] = {
-    {"", GRADC_F32, 0, NULL, 601}, {"x", GRADC_F32, 0, NULL, 601}, {"1 2", GRADC_F32, 0, NULL, 601},
-    {"[1,2", GRADC_F32, 1, any, 601}, {"[1,,2]", GRADC_F32, 1, any, 601}, {"[1,2]]", GRADC_F32, 1, any, 601},
-    {"[[1,2],[3]]", GRADC_F32, 2, any, 601}, {"[1,2;3]", GRADC_F32, 2, any, 601}, {"[1,[2]]", GRADC_F32, 2, any, 601},
-    {"[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]", GRADC_F32, 2, any, 601}, {"rand:x", GRADC_F32, 0, NULL, 601},
-    {"rand:-1", GRADC_F32, 0, NULL, 601}, {"rand:1.5", GRADC_F32, 0, NULL, 601}, {"1e400", GRADC_F64, 0, NULL, 601},
-    {"0x", GRADC_I32, 0, NULL, 601}, {"0x11111111111111111", GRADC_U64, 0, NULL, 601}, {"1e", GRADC_F32, 0, NULL, 601},
-    {"\"a", GRADC_STRING, 0, NULL, 601}, {"\"\\q\"", GRADC_STRING, 0, NULL, 601}, {"\"\\x00\"", GRADC_STRING, 0, NULL, 601},
-    {"3", GRADC_STRING, 0, NULL, 601}, {"\"a\"", GRADC_F32, 0, NULL, 601}, {"1+2", GRADC_C64, 0, NULL, 601},
-    {"ones", GRADC_STRING, 0, NULL, 601}, {"rand", GRADC_STRING, 0, NULL, 603},
-    {"1e39", GRADC_F32, 0, NULL, 603}, {"70000", GRADC_F16, 0, NULL, 603}, {"449", GRADC_I8, 0, NULL, 603},
-    {"-1", GRADC_U8, 0, NULL, 603}, {"1.5", GRADC_I32, 0, NULL, 603}, {"8", GRADC_I4, 0, NULL, 603},
-    {"2", GRADC_BOOL, 0, NULL, 603}, {"nan", GRADC_I32, 0, NULL, 603}, {"18446744073709551616", GRADC_U64, 0, NULL, 603},
-    {"true", GRADC_F32, 0, NULL, 603}, {"7", GRADC_F4E2M1, 0, NULL, 603}, {"zeros", GRADC_F8E8M0, 0, NULL, 603},
-    {"3", GRADC_F8E8M0, 0, NULL, 603}, {"[1,2]", GRADC_F32, 1, three, 603}, {"[[1,2],[3,4]]", GRADC_F32, 1, any, 603},
-    {"[]", GRADC_F32, 1, three, 603}, {"@missing.npy", GRADC_F32, 0, NULL, 101},
+static const struct { const char *value; int dtype, rank; const int64_t *dims; int code;
+} bad_values[] = {
+    {"", GRADC_F32, 0, NULL, 601},           {"x", GRADC_F32, 0, NULL, 601},
+    {"1 2", GRADC_F32, 0, NULL, 601},        {"[1,2", GRADC_F32, 1, any, 601},
+    {"[1,,2]", GRADC_F32, 1, any, 601},      {"[1,2]]", GRADC_F32, 1, any, 601},
+    {"[[1,2],[3]]", GRADC_F32, 2, any, 601}, {"[1,2;3]", GRADC_F32, 2, any, 601},
+    {"[1,[2]]", GRADC_F32, 2, any, 601},     {"[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]", GRADC_F32, 2, any, 601},
+    {"rand:x", GRADC_F32, 0, NULL, 601},     {"rand:-1", GRADC_F32, 0, NULL, 601},
+    {"rand:1.5", GRADC_F32, 0, NULL, 601},   {"1e400", GRADC_F64, 0, NULL, 601},
+    {"0x", GRADC_I32, 0, NULL, 601},         {"0x11111111111111111", GRADC_U64, 0, NULL, 601},
+    {"1e", GRADC_F32, 0, NULL, 601},         {"\"a", GRADC_STRING, 0, NULL, 601},
+    {"\"\\q\"", GRADC_STRING, 0, NULL, 601}, {"\"\\x00\"", GRADC_STRING, 0, NULL, 601},
+    {"3", GRADC_STRING, 0, NULL, 601},       {"\"a\"", GRADC_F32, 0, NULL, 601},
+    {"1+2", GRADC_C64, 0, NULL, 601},        {"ones", GRADC_STRING, 0, NULL, 601},
+    {"rand", GRADC_STRING, 0, NULL, 603},    {"1e39", GRADC_F32, 0, NULL, 603},
+    {"70000", GRADC_F16, 0, NULL, 603},      {"449", GRADC_I8, 0, NULL, 603},
+    {"-1", GRADC_U8, 0, NULL, 603},          {"1.5", GRADC_I32, 0, NULL, 603},
+    {"8", GRADC_I4, 0, NULL, 603},           {"2", GRADC_BOOL, 0, NULL, 603},
+    {"nan", GRADC_I32, 0, NULL, 603},        {"18446744073709551616", GRADC_U64, 0, NULL, 603},
+    {"true", GRADC_F32, 0, NULL, 603},       {"7", GRADC_F4E2M1, 0, NULL, 603},
+    {"zeros", GRADC_F8E8M0, 0, NULL, 603},   {"3", GRADC_F8E8M0, 0, NULL, 603},
+    {"[1,2]", GRADC_F32, 1, three, 603},     {"[[1,2],[3,4]]", GRADC_F32, 1, any, 603},
+    {"[]", GRADC_F32, 1, three, 603},        {"@missing.npy", GRADC_F32, 0, NULL, 101},
 };
 
 static void values_parse(void **state) {
     (void)state;
     GradcTensor t;
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        if (parse(&t, values[i].value, values[i].dtype, values[i].rank, values[i].dims)) fail_msg("%s: %s", values[i].value, err.text);
+        if (parse(&t, values[i].value, values[i].dtype, values[i].rank, values[i].dims))
+            fail_msg("%s: %s", values[i].value, err.text);
         char *text = print(&t, 100);
         assert_string_equal(text, values[i].printed);
         free(text);
@@ -204,8 +231,10 @@ static void values_parse(void **state) {
     }
     for (size_t i = 0; i < sizeof bad_values / sizeof *bad_values; i++) {
         err.code = 0;
-        int status = parse(&t, bad_values[i].value, bad_values[i].dtype, bad_values[i].rank, bad_values[i].dims);
-        if (!status || err.code != bad_values[i].code) fail_msg("%s: E%d %s", bad_values[i].value, err.code, err.text);
+        int status =
+            parse(&t, bad_values[i].value, bad_values[i].dtype, bad_values[i].rank, bad_values[i].dims);
+        if (!status || err.code != bad_values[i].code)
+            fail_msg("%s: E%d %s", bad_values[i].value, err.code, err.text);
         assert_int_equal(status, gradc_error_status(err.code));
         assert_null(t.data);
     }
@@ -214,7 +243,8 @@ static void values_parse(void **state) {
 /* Every encoding of the narrow floats prints as a number that reads back as the same encoding. */
 static void narrow_floats_read_back(void **state) {
     (void)state;
-    static const int dtypes[] = {GRADC_F8E4M3FN, GRADC_F8E4M3FNUZ, GRADC_F8E5M2, GRADC_F8E5M2FNUZ, GRADC_F8E8M0, GRADC_F4E2M1};
+    static const int dtypes[] = {GRADC_F8E4M3FN,   GRADC_F8E4M3FNUZ, GRADC_F8E5M2,
+                                 GRADC_F8E5M2FNUZ, GRADC_F8E8M0,     GRADC_F4E2M1};
     for (size_t k = 0; k < sizeof dtypes / sizeof *dtypes; k++)
         for (int code = 0; code < (dtypes[k] == GRADC_F4E2M1 ? 16 : 256); code++) {
             unsigned char element = (unsigned char)code;
@@ -234,7 +264,8 @@ static void long_tensors_are_shortened(void **state) {
     assert_int_equal(gradc_tensor_new(&t, GRADC_I32, 2, (int64_t[]){2, 60}, &err), 0);
     for (int i = 0; i < 120; i++) ((int *)t.data)[i] = i;
     char *text = print(&t, 100);
-    assert_string_equal(text, "x i32[2,60] = [[0, 1, 2, ..., 57, 58, 59], [60, 61, 62, ..., 117, 118, 119]]\n");
+    assert_string_equal(text,
+                        "x i32[2,60] = [[0, 1, 2, ..., 57, 58, 59], [60, 61, 62, ..., 117, 118, 119]]\n");
     free(text);
     gradc_tensor_free(&t);
 }
@@ -281,7 +312,8 @@ static void npy_round_trip(void **state) {
             assert_int_equal(gradc_tensor_new(&t, dtype, rank, (int64_t[]){2, 3, 0}, &err), 0);
             assert_int_equal(gradc_tensor_random(&t, 3, &err), 0);
             assert_int_equal(gradc_npy_write(&t, file, &err), 0);
-            if (gradc_npy_read(&back, file, dtype, &err)) fail_msg("%s: %s", gradc_dtype_name(dtype), err.text);
+            if (gradc_npy_read(&back, file, dtype, &err))
+                fail_msg("%s: %s", gradc_dtype_name(dtype), err.text);
             assert_int_equal(back.dtype, dtype);
             assert_int_equal(back.rank, rank);
             assert_memory_equal(back.dims, t.dims, sizeof t.dims);
@@ -297,17 +329,21 @@ static void npy_other_forms(void **state) {
     (void)state;
     GradcTensor t;
     const unsigned char fortran[] = {1, 4, 2, 5, 3, 6}, big[] = {0, 1, 2, 0}, truth[] = {0, 1, 7};
-    assert_int_equal(read_header(&t, "{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }", fortran, 6, -1), 0);
+    assert_int_equal(
+        read_header(&t, "{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }", fortran, 6, -1), 0);
     assert_memory_equal(t.data, ((unsigned char[]){1, 2, 3, 4, 5, 6}), 6);
     gradc_tensor_free(&t);
-    assert_int_equal(read_header(&t, "{\"shape\":(2,),'fortran_order':False,'descr':'>i2'}\n", big, 4, -1), 0);
+    assert_int_equal(read_header(&t, "{\"shape\":(2,),'fortran_order':False,'descr':'>i2'}\n", big, 4, -1),
+                     0);
     assert_int_equal(((int16_t *)t.data)[0], 1);
     assert_int_equal(((int16_t *)t.data)[1], 512);
     gradc_tensor_free(&t);
-    assert_int_equal(read_header(&t, "{'descr': '|b1', 'fortran_order': False, 'shape': (3L,)}", truth, 3, -1), 0);
+    assert_int_equal(
+        read_header(&t, "{'descr': '|b1', 'fortran_order': False, 'shape': (3L,)}", truth, 3, -1), 0);
     assert_int_equal(((unsigned char *)t.data)[2], 1);
     gradc_tensor_free(&t);
-    assert_int_equal(read_header(&t, "{'descr': '<f4', 'fortran_order': False, 'shape': ()}", "\0\0\x80?", 4, -1), 0);
+    assert_int_equal(
+        read_header(&t, "{'descr': '<f4', 'fortran_order': False, 'shape': ()}", "\0\0\x80?", 4, -1), 0);
     assert_int_equal(t.rank, 0);
     gradc_tensor_free(&t);
     unlink(file);
@@ -337,10 +373,13 @@ static void npy_hostile(void **state) {
     GradcTensor t;
     for (size_t i = 0; i < sizeof bad_headers / sizeof *bad_headers; i++) {
         int status = read_header(&t, bad_headers[i].header, "\0\0\0\0", 4, -1);
-        if (!status || err.code != bad_headers[i].code) fail_msg("%s: E%d %s", bad_headers[i].header, err.code, err.text);
+        if (!status || err.code != bad_headers[i].code)
+            fail_msg("%s: E%d %s", bad_headers[i].header, err.code, err.text);
         assert_null(t.data);
     }
-    assert_int_equal(read_header(&t, "{'descr': '<i1', 'fortran_order': False, 'shape': (2,)}", "\x07\x08", 2, GRADC_I4), 1);
+    assert_int_equal(
+        read_header(&t, "{'descr': '<i1', 'fortran_order': False, 'shape': (2,)}", "\x07\x08", 2, GRADC_I4),
+        1);
     assert_int_equal(err.code, 603);
     assert_int_equal(gradc_npy_read(&t, ".", -1, &err), 5);
     unlink(file);

@@ -1,11 +1,11 @@
 /* What each scalar instruction means: the one evaluation that folding, the interpreter and the tests share.
 
-   Elements travel as 64 bits: floats as their own bits, integers sign- or zero-extended, bool as 0 or 1. Everything is
-   total (scalar.def says what x / 0 and the like give). Compiled with -ffp-contract=off and without fast-math, so one
-   C operator is one IEEE operation.
+   Elements travel as 64 bits: floats as their own bits, integers sign- or zero-extended, bool as 0 or 1.
+   Everything is total (scalar.def says what x / 0 and the like give). Compiled with -ffp-contract=off and
+   without fast-math, so one C operator is one IEEE operation.
 
-   eval_f32, eval_f64 and eval_int are the meaning. The lane functions at the end are nothing but loops around them, one
-   a type and operator, in which the compiler has folded the switch away. */
+   eval_f32, eval_f64 and eval_int are the meaning. The lane functions at the end are nothing but loops around
+   them, one a type and operator, in which the compiler has folded the switch away. */
 #include "expr.h"
 #include <math.h>
 
@@ -32,12 +32,31 @@ DType gd_dtype_from_onnx(int data_type) {
     return DT_NONE;
 }
 
-static float f32_of(uint64_t b) { uint32_t u = (uint32_t)b; float f; memcpy(&f, &u, 4); return f; }
-static double f64_of(uint64_t b) { double f; memcpy(&f, &b, 8); return f; }
-static uint64_t of_f32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
-static uint64_t of_f64(double f) { uint64_t u; memcpy(&u, &f, 8); return u; }
+static float f32_of(uint64_t b) {
+    uint32_t u = (uint32_t)b;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static double f64_of(uint64_t b) {
+    double f;
+    memcpy(&f, &b, 8);
+    return f;
+}
+static uint64_t of_f32(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+static uint64_t of_f64(double f) {
+    uint64_t u;
+    memcpy(&u, &f, 8);
+    return u;
+}
 
-FOLDED int int_width(DType t) { return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : 8 * gd_dtypes[t].bytes; }
+FOLDED int int_width(DType t) {
+    return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : 8 * gd_dtypes[t].bytes;
+}
 
 /* Wraps to the width of t, keeping the invariant of the representation. */
 FOLDED uint64_t wrap(DType t, uint64_t v) {
@@ -48,7 +67,9 @@ FOLDED uint64_t wrap(DType t, uint64_t v) {
 }
 
 /* The range of an integer type, for saturation. */
-static int64_t int_lo(DType t) { return gd_dtypes[t].kind == DK_INT ? (int64_t)(~0ull << (int_width(t) - 1)) : 0; }
+static int64_t int_lo(DType t) {
+    return gd_dtypes[t].kind == DK_INT ? (int64_t)(~0ull << (int_width(t) - 1)) : 0;
+}
 static uint64_t int_hi(DType t) {
     return t == BOOL ? 1 : ~0ull >> (64 - int_width(t) + (gd_dtypes[t].kind == DK_INT));
 }
@@ -73,7 +94,7 @@ static double min_f64(double a, double b) {
     return a < b || (a == b && signbit(a)) ? a : b;
 }
 
-#define FLOAT_EVAL(NAME, T, OF, TO, SUFFIX)                                                                   \
+#define FLOAT_EVAL(NAME, T, OF, TO, SUFFIX)                                                                  \
     FOLDED uint64_t NAME(ExprKind op, const uint64_t *v) {                                                   \
         T a = OF(v[0]), b = OF(v[1]), d = OF(v[2]);                                                          \
         switch (op) {                                                                                        \
@@ -112,7 +133,8 @@ FOLDED uint64_t shift_right(DType t, uint64_t a, uint64_t by) {
     return is_signed ? (uint64_t)((int64_t)a >> by) : a >> by;
 }
 
-/* Truncating and flooring division, 0 for a divisor of 0; the most negative number over -1 wraps to itself. */
+/* Truncating and flooring division, 0 for a divisor of 0; the most negative number over -1 wraps to itself.
+ */
 FOLDED uint64_t divide(ExprKind op, DType t, uint64_t a, uint64_t b) {
     if (!b) return 0;
     if (gd_dtypes[t].kind != DK_INT) return op == E_DIV || op == E_FDIV ? a / b : a % b;
@@ -136,13 +158,19 @@ FOLDED uint64_t eval_int(ExprKind op, DType t, const uint64_t *v) {
     case E_ADD: return a + b;
     case E_SUB: return a - b;
     case E_MUL: return a * b;
-    case E_DIV: case E_REM: case E_FDIV: case E_FMOD: return divide(op, t, a, b);
+    case E_DIV:
+    case E_REM:
+    case E_FDIV:
+    case E_FMOD: return divide(op, t, a, b);
     case E_NEG: return 0 - a;
     case E_ABS: return is_signed && (int64_t)a < 0 ? 0 - a : a;
     case E_MIN: return less ? a : b;
     case E_MAX: return less ? b : a;
     case E_FMA: return a * b + v[2];
-    case E_FLOOR: case E_CEIL: case E_TRUNC: case E_RINT: return a;
+    case E_FLOOR:
+    case E_CEIL:
+    case E_TRUNC:
+    case E_RINT: return a;
     case E_AND: return a & b;
     case E_OR: return a | b;
     case E_XOR: return a ^ b;
@@ -159,14 +187,19 @@ FOLDED uint64_t eval_int(ExprKind op, DType t, const uint64_t *v) {
 
 /* ---- small floats ---- */
 
-/* A sign, e exponent bits, m mantissa bits. What the top codes mean: IEEE: infinity and NaN. FN: no infinity, only all
-   ones is NaN. FNUZ: no infinity and no -0, whose code is NaN. FINITE: neither; overflow and NaN give the largest.
-   (OCP 8-bit Floating Point Specification; OCP Microscaling Formats; ONNX, "Float stored in 8 bits", "in 4 bits".) */
+/* A sign, e exponent bits, m mantissa bits. What the top codes mean: IEEE: infinity and NaN. FN: no infinity,
+   only all ones is NaN. FNUZ: no infinity and no -0, whose code is NaN. FINITE: neither; overflow and NaN
+   give the largest. (OCP 8-bit Floating Point Specification; OCP Microscaling Formats; ONNX, "Float stored in
+   8 bits", "in 4 bits".) */
 typedef enum Top { IEEE, FN, FNUZ, FINITE } Top;
-typedef struct Format { int e, m, bias; Top top; } Format;
+typedef struct Format {
+    int e, m, bias;
+    Top top;
+} Format;
 static const Format formats[DTYPES] = {
-    [F16] = {5, 10, 15, IEEE},       [BF16] = {8, 7, 127, IEEE},     [F8E4M3FN] = {4, 3, 7, FN}, [F8E4M3FNUZ] = {4, 3, 8, FNUZ},
-    [F8E5M2] = {5, 2, 15, IEEE},     [F8E5M2FNUZ] = {5, 2, 16, FNUZ}, [F4E2M1] = {2, 1, 1, FINITE}};
+    [F16] = {5, 10, 15, IEEE},      [BF16] = {8, 7, 127, IEEE},  [F8E4M3FN] = {4, 3, 7, FN},
+    [F8E4M3FNUZ] = {4, 3, 8, FNUZ}, [F8E5M2] = {5, 2, 15, IEEE}, [F8E5M2FNUZ] = {5, 2, 16, FNUZ},
+    [F4E2M1] = {2, 1, 1, FINITE}};
 
 /* A power of two without sign: 2^(bits - 127), 255 is NaN. Halfway rounds up, as in ONNX's "nearest". */
 static uint64_t to_e8m0(double v) {
@@ -176,12 +209,13 @@ static uint64_t to_e8m0(double v) {
     return exponent + (rest > 0x400000 || (rest == 0x400000 && exponent));
 }
 
-/* Round to nearest even. v is an integer n times the distance 2^q of its neighbours; a carry out of n runs into the
-   exponent by itself, and codes past the last finite one are an overflow. */
+/* Round to nearest even. v is an integer n times the distance 2^q of its neighbours; a carry out of n runs
+   into the exponent by itself, and codes past the last finite one are an overflow. */
 static uint64_t to_small(DType t, double v) {
     if (t == F8E8M0) return to_e8m0(v);
     const Format *f = &formats[t];
-    uint64_t ones = (1ull << (f->e + f->m)) - 1, sign = (uint64_t)!!signbit(v) << (f->e + f->m), inf = ones >> f->m << f->m;
+    uint64_t ones = (1ull << (f->e + f->m)) - 1, sign = (uint64_t) !!signbit(v) << (f->e + f->m),
+             inf = ones >> f->m << f->m;
     uint64_t nan = f->top == IEEE ? sign | inf | 1ull << (f->m - 1) : f->top == FNUZ ? ones + 1 : sign | ones;
     uint64_t last = f->top == IEEE ? inf - 1 : f->top == FN ? ones - 1 : ones;
     if (isnan(v)) return f->top == FINITE ? ones : nan;
@@ -205,7 +239,8 @@ static double from_small(DType t, uint64_t v) {
     uint64_t ones = (1ull << (f->e + f->m)) - 1, mag = v & ones, inf = ones >> f->m << f->m;
     double sign = v > ones ? -1 : 1;
     int exponent = (int)(mag >> f->m), mantissa = (int)(mag & ((1u << f->m) - 1));
-    if (f->top == FNUZ ? v == ones + 1 : f->top == FN ? mag == ones : f->top == IEEE && mag > inf) return (double)NAN * sign;
+    if (f->top == FNUZ ? v == ones + 1 : f->top == FN ? mag == ones : f->top == IEEE && mag > inf)
+        return (double)NAN * sign;
     if (f->top == IEEE && mag == inf) return sign * (double)INFINITY;
     if (!exponent) return sign * scalbn(mantissa, 1 - f->bias - f->m);
     return sign * scalbn(mantissa + (1 << f->m), exponent - f->bias - f->m);
@@ -217,7 +252,10 @@ static uint64_t convert(DType from, DType to, uint64_t v) {
     if (from == to) return v;
     if (dt_float(from) || dt_small(from)) {
         double d = from == F32 ? (double)f32_of(v) : from == F64 ? f64_of(v) : from_small(from, v);
-        return to == F32 ? of_f32((float)d) : to == F64 ? of_f64(d) : dt_small(to) ? to_small(to, d) : float_to_int(d, to);
+        return to == F32      ? of_f32((float)d)
+               : to == F64    ? of_f64(d)
+               : dt_small(to) ? to_small(to, d)
+                              : float_to_int(d, to);
     }
     bool is_signed = gd_dtypes[from].kind == DK_INT;
     if (to == F32 || dt_small(to)) {
@@ -233,7 +271,9 @@ uint64_t gd_eval(ExprKind op, DType arg, DType res, const uint64_t *a) {
     case E_SELECT: return a[0] ? a[1] : a[2];
     case E_SPLAT: return a[0];
     case E_CAST: return convert(arg, res, a[0]);
-    case E_BITS: return dt_float(res) || dt_small(res) ? a[0] & (~0ull >> (64 - 8 * gd_dtypes[res].bytes)) : wrap(res, a[0]);
+    case E_BITS:
+        return dt_float(res) || dt_small(res) ? a[0] & (~0ull >> (64 - 8 * gd_dtypes[res].bytes))
+                                              : wrap(res, a[0]);
     default: break;
     }
     if (arg == F32) return eval_f32(op, a);
@@ -273,16 +313,21 @@ void gd_store_bits(DType t, void *p, uint64_t bits) {
         }                                                                                                    \
     }
 #define O(NAME, text, arity, result, form)                                                                   \
-    EACH_LANE(f32_##NAME, eval_f32(E_##NAME, v)) EACH_LANE(f64_##NAME, eval_f64(E_##NAME, v))                 \
-    EACH_LANE(i64_##NAME, eval_int(E_##NAME, I64, v)) EACH_LANE(i32_##NAME, wrap(I32, eval_int(E_##NAME, I32, v))) \
-    EACH_LANE(u32_##NAME, wrap(U32, eval_int(E_##NAME, U32, v))) EACH_LANE(bool_##NAME, wrap(BOOL, eval_int(E_##NAME, BOOL, v)))
+    EACH_LANE(f32_##NAME, eval_f32(E_##NAME, v))                                                             \
+    EACH_LANE(f64_##NAME, eval_f64(E_##NAME, v)) EACH_LANE(i64_##NAME, eval_int(E_##NAME, I64, v))           \
+        EACH_LANE(i32_##NAME, wrap(I32, eval_int(E_##NAME, I32, v)))                                         \
+            EACH_LANE(u32_##NAME, wrap(U32, eval_int(E_##NAME, U32, v)))                                     \
+                EACH_LANE(bool_##NAME, wrap(BOOL, eval_int(E_##NAME, BOOL, v)))
 #include "scalar.def"
 #undef O
 EACH_LANE(select_lanes, v[0] ? v[1] : v[2])
 
 GdLanes *gd_lanes(ExprKind op, DType arg) {
-    static const struct { GdLanes *f32, *f64, *i64, *i32, *u32, *boolean; } fn[E_KINDS] = {
-#define O(NAME, text, arity, result, form) [E_##NAME] = {f32_##NAME, f64_##NAME, i64_##NAME, i32_##NAME, u32_##NAME, bool_##NAME},
+    static const struct {
+        GdLanes *f32, *f64, *i64, *i32, *u32, *boolean;
+    } fn[E_KINDS] = {
+#define O(NAME, text, arity, result, form)                                                                   \
+    [E_##NAME] = {f32_##NAME, f64_##NAME, i64_##NAME, i32_##NAME, u32_##NAME, bool_##NAME},
 #include "scalar.def"
 #undef O
     };
@@ -302,7 +347,10 @@ GdLanes *gd_lanes(ExprKind op, DType arg) {
 void gd_eval_lanes(ExprKind op, DType arg, DType res, int lanes, uint64_t *out, const uint64_t *const *args) {
     const uint64_t *a = args[0], *b = args[1] ? args[1] : a, *d = args[2] ? args[2] : a;
     GdLanes *fn = gd_lanes(op, arg);
-    if (fn) { fn(lanes, out, a, b, d); return; }
+    if (fn) {
+        fn(lanes, out, a, b, d);
+        return;
+    }
     for (int i = 0; i < lanes; i++) {
         uint64_t v[3] = {a[i], b[i], d[i]};
         out[i] = gd_eval(op, arg, res, v);

@@ -1,13 +1,18 @@
-/* Building expressions: hash-consing, constant folding and the rules that hold for every type; those for scalar i64 are
-   in index.c. Walks and substitution.
+/* Building expressions: hash-consing, constant folding and the rules that hold for every type; those for
+   scalar i64 are in index.c. Walks and substitution.
 
-   Every rule gives an expression with fewer operators, or one that was there already, so building ends. No rule changes
-   a bit of a result: floats are left alone but for what is exact (the payload of a NaN does not count). */
+   Every rule gives an expression with fewer operators, or one that was there already, so building ends. No
+   rule changes a bit of a result: floats are left alone but for what is exact (the payload of a NaN does not
+   count). */
 #include "index.h"
 
 enum { MAX_ARGS = 32 };
 
-typedef struct Table { Expr **slots; uint32_t n, cap, mark; int vars; } Table;
+typedef struct Table {
+    Expr **slots;
+    uint32_t n, cap, mark;
+    int vars;
+} Table;
 
 static Table *table(Ctx *c) {
     void **s = gd_slot(c, SLOT_EXPR);
@@ -36,13 +41,14 @@ static void rehash(Ctx *c, Table *t) {
 /* The one place where an Expr is made. bits carries whatever leaf the kind has. */
 Expr *expr_cons(Ctx *c, ExprKind kind, Type type, uint64_t bits, int n, Expr *const *args) {
     Table *t = table(c);
-    uint64_t h = (uint64_t)kind * 0x9e3779b97f4a7c15u ^ ((uint64_t)type.dt << 8 | type.lanes) ^ bits * 0xff51afd7ed558ccdu;
+    uint64_t h = (uint64_t)kind * 0x9e3779b97f4a7c15u ^ ((uint64_t)type.dt << 8 | type.lanes) ^
+                 bits * 0xff51afd7ed558ccdu;
     for (int i = 0; i < n; i++) h = (h ^ args[i]->id) * 0x100000001b3u + 0x9e3779b9u;
     uint32_t hash = (uint32_t)(h ^ h >> 32), at;
     for (at = hash & (t->cap - 1); t->slots[at]; at = (at + 1) & (t->cap - 1)) {
         Expr *e = t->slots[at];
-        if (e->hash == hash && e->kind == kind && type_eq(e->type, type) && e->bits == bits && e->nargs == n &&
-            (!n || !memcmp(e->arg, args, (size_t)n * sizeof *args)))
+        if (e->hash == hash && e->kind == kind && type_eq(e->type, type) && e->bits == bits &&
+            e->nargs == n && (!n || !memcmp(e->arg, args, (size_t)n * sizeof *args)))
             return e;
     }
     Expr *e = gd_alloc(c, sizeof *e + (size_t)n * sizeof *args);
@@ -109,7 +115,8 @@ static bool in_chain(ExprKind op, const Expr *chain, const Expr *e) {
     return chain == e;
 }
 
-/* not (a < b), of integers or for == and !=, is a comparison again. (With a NaN, not (a < b) is not b <= a.) */
+/* not (a < b), of integers or for == and !=, is a comparison again. (With a NaN, not (a < b) is not b <= a.)
+ */
 static Expr *negation(Ctx *c, Expr *a) {
     Expr *swap[2] = {a->nargs == 2 ? a->arg[1] : NULL, a->nargs ? a->arg[0] : NULL};
     bool exact = a->nargs && !dt_float((DType)a->arg[0]->type.dt);
@@ -144,7 +151,8 @@ static Expr *select(Ctx *c, Expr *const *a) {
     if (a[0]->kind == E_NOT) return expr_select(c, a[0]->arg[0], no, yes);
     if (yes->kind == E_SELECT && yes->arg[0] == a[0]) return expr_select(c, a[0], yes->arg[1], no);
     if (no->kind == E_SELECT && no->arg[0] == a[0]) return expr_select(c, a[0], yes, no->arg[2]);
-    if (yes->type.dt == BOOL && is_const(yes) && is_const(no)) return yes->bits ? a[0] : expr1(c, E_NOT, a[0]);
+    if (yes->type.dt == BOOL && is_const(yes) && is_const(no))
+        return yes->bits ? a[0] : expr1(c, E_NOT, a[0]);
     return NULL;
 }
 
@@ -153,8 +161,10 @@ static int value_bits(DType t) { /* of an integer, or of a float's significand *
     case F32: return 24;
     case F64: return 53;
     case BOOL: return 1;
-    case I4: case U4: return 4;
-    case I2: case U2: return 2;
+    case I4:
+    case U4: return 4;
+    case I2:
+    case U2: return 2;
     default: return 8 * gd_dtypes[t].bytes;
     }
 }
@@ -174,7 +184,8 @@ static Expr *cast(Ctx *c, Type to, Expr *a) {
     DType from = (DType)x->type.dt, via = (DType)a->type.dt;
     int64_t lo, hi, limit;
     if (from == to.dt && keeps(from, via)) return x;
-    if (from != I64 || to.dt != I64 || x->type.lanes != 1 || !dt_int(via) || gd_dtypes[via].bytes > 4) return NULL;
+    if (from != I64 || to.dt != I64 || x->type.lanes != 1 || !dt_int(via) || gd_dtypes[via].bytes > 4)
+        return NULL;
     expr_range(c, x, &lo, &hi);
     limit = 1ll << (value_bits(via) - (gd_dtypes[via].kind == DK_INT));
     return lo >= (gd_dtypes[via].kind == DK_INT ? -limit : 0) && hi < limit ? x : NULL;
@@ -219,8 +230,12 @@ Expr *expr_op(Ctx *c, ExprKind op, Type t, int n, Expr *const *args) {
 
 Expr *expr_and(Ctx *c, Expr *a, Expr *b) { return !a ? b : !b ? a : expr2(c, E_AND, a, b); }
 Expr *expr_select(Ctx *c, Expr *cond, Expr *a, Expr *b) { return expr3(c, E_SELECT, cond, a, b); }
-Expr *expr_cast(Ctx *c, Expr *a, DType t) { return expr_op(c, E_CAST, (Type){(uint8_t)t, a->type.lanes}, 1, &a); }
-Expr *expr_splat(Ctx *c, Expr *a, int lanes) { return expr_op(c, E_SPLAT, (Type){a->type.dt, (uint8_t)lanes}, 1, &a); }
+Expr *expr_cast(Ctx *c, Expr *a, DType t) {
+    return expr_op(c, E_CAST, (Type){(uint8_t)t, a->type.lanes}, 1, &a);
+}
+Expr *expr_splat(Ctx *c, Expr *a, int lanes) {
+    return expr_op(c, E_SPLAT, (Type){a->type.dt, (uint8_t)lanes}, 1, &a);
+}
 
 /* ---- walking ---- */
 
@@ -233,7 +248,8 @@ void expr_walk(Expr *e, uint32_t mark, void (*fn)(void *, Expr *), void *arg) {
     fn(arg, e);
 }
 
-/* busy: this search went through it in vain. The marks are taken off again, on success by whoever stands beside the path. */
+/* busy: this search went through it in vain. The marks are taken off again, on success by whoever stands
+ * beside the path. */
 static void forget(Expr *e) {
     if (!e->busy) return;
     e->busy = false;
@@ -262,7 +278,12 @@ bool expr_affine(Ctx *c, Expr *e, Var *v, Expr **base, Expr **stride) {
     return !expr_uses(*stride, v) && expr_add(c, *base, expr_mul(c, *stride, expr_var(c, v))) == e;
 }
 
-typedef struct Rewrite { Ctx *c; Map *done; Expr *(*fn)(void *, Expr *); void *arg; } Rewrite;
+typedef struct Rewrite {
+    Ctx *c;
+    Map *done;
+    Expr *(*fn)(void *, Expr *);
+    void *arg;
+} Rewrite;
 
 static Expr *rewrite(Rewrite *r, Expr *e) {
     Expr *known = map_getp(r->done, e), *out = e, *args[MAX_ARGS];
@@ -271,7 +292,8 @@ static Expr *rewrite(Rewrite *r, Expr *e) {
     for (int i = 0; i < e->nargs; i++) changed |= (args[i] = rewrite(r, e->arg[i])) != e->arg[i];
     if (changed) {
         if (e->kind == E_LOAD)
-            out = expr_load(r->c, e->buf, e->type.lanes, args, e->nargs > e->buf->rank ? args[e->buf->rank] : NULL);
+            out = expr_load(r->c, e->buf, e->type.lanes, args,
+                            e->nargs > e->buf->rank ? args[e->buf->rank] : NULL);
         else if (e->kind == E_CALL) out = expr_call(r->c, e->call, e->nargs, args);
         else out = expr_op(r->c, (ExprKind)e->kind, e->type, e->nargs, args);
     }

@@ -1,7 +1,7 @@
 /* Expressions from text: the other direction of exprtext.c.
 
-   Precedence climbing over one table. The text is a user's, so operands are held against the rules of expr_fault before
-   anything is built of them, and nesting is counted: each step consumes text or fails. */
+   Precedence climbing over one table. The text is a user's, so operands are held against the rules of
+   expr_fault before anything is built of them, and nesting is counted: each step consumes text or fails. */
 #include "text.h"
 #include <ctype.h>
 
@@ -63,7 +63,8 @@ static bool starts_number(const Parser *s) {
     const char *q = s->at;
     if (q < s->end && *q == '-') q++;
     if (q < s->end && isdigit((unsigned char)*q)) return true;
-    return s->end - q >= 3 && (!memcmp(q, "inf", 3) || !memcmp(q, "nan", 3)) && (s->end - q == 3 || !letter(q[3]));
+    return s->end - q >= 3 && (!memcmp(q, "inf", 3) || !memcmp(q, "nan", 3)) &&
+           (s->end - q == 3 || !letter(q[3]));
 }
 
 /* Characters of a number, with its sign. */
@@ -71,7 +72,8 @@ static size_t number_length(const Parser *s) {
     const char *q = s->at;
     if (q < s->end && *q == '-') q++;
     bool hex = s->end - q > 1 && q[0] == '0' && q[1] == 'x';
-    for (; q < s->end && (letter(*q) || (*q == '.' && !(q + 1 < s->end && q[1] == '.'))); q++) { /* 1..9 is a range */
+    for (; q < s->end && (letter(*q) || (*q == '.' && !(q + 1 < s->end && q[1] == '.')));
+         q++) { /* 1..9 is a range */
         bool exponent = hex ? *q == 'p' : *q == 'e';
         if (exponent && q + 1 < s->end && (q[1] == '-' || q[1] == '+')) q++;
     }
@@ -82,7 +84,8 @@ static Expr *number(Parser *s, DType t) {
     size_t n = number_length(s);
     uint64_t bits;
     if (!const_parse(s->c, t, s->at, n, &bits))
-        parse_fail(s, NULL, "'%.*s' is not a number of type %s", (int)(n > 80 ? 80 : n), s->at, gd_dtypes[t].name);
+        parse_fail(s, NULL, "'%.*s' is not a number of type %s", (int)(n > 80 ? 80 : n), s->at,
+                   gd_dtypes[t].name);
     s->at += n;
     return expr_const(s->c, scalar(t), bits);
 }
@@ -102,7 +105,8 @@ static Type type_of(const char *word) {
     Type t = {DT_NONE, 1};
     if (word[0] == 'v' && isdigit((unsigned char)word[1])) {
         int lanes = 0;
-        for (word++; isdigit((unsigned char)*word); word++) lanes = lanes < 1000 ? 10 * lanes + (*word - '0') : lanes;
+        for (word++; isdigit((unsigned char)*word); word++)
+            lanes = lanes < 1000 ? 10 * lanes + (*word - '0') : lanes;
         if (lanes < 2 || lanes > 64) return t;
         t.lanes = (uint8_t)lanes;
     }
@@ -113,7 +117,10 @@ static Type type_of(const char *word) {
 Type parse_type(Parser *s) {
     const char *start = s->at, *w = parse_word(s);
     Type t = type_of(w);
-    if (t.dt == DT_NONE) { s->at = start; parse_fail(s, NULL, "'%.80s' is not a type", w); }
+    if (t.dt == DT_NONE) {
+        s->at = start;
+        parse_fail(s, NULL, "'%.80s' is not a type", w);
+    }
     return t;
 }
 
@@ -132,14 +139,22 @@ static Expr *checked(Parser *s, ExprKind op, Type t, int n, Expr *const *args) {
     return expr_op(s->c, op, t, n, args);
 }
 
-static Expr *pair(Parser *s, ExprKind op, Expr *a, Expr *b) { return checked(s, op, a->type, 2, (Expr *[]){a, b}); }
+static Expr *pair(Parser *s, ExprKind op, Expr *a, Expr *b) {
+    return checked(s, op, a->type, 2, (Expr *[]){a, b});
+}
 
 /* Longer spellings before their prefixes. */
-static const struct { const char *text; int level; ExprKind op; bool swap; } binary[] = {
-    {"==", 6, E_EQ, false}, {"!=", 6, E_NE, false}, {"<<", 8, E_SHL, false}, {">>", 8, E_SHR, false}, {"<=", 7, E_LE, false},
-    {">=", 7, E_LE, true},  {"<", 7, E_LT, false},  {">", 7, E_LT, true},    {"//", 10, E_FDIV, false}, {"|", 3, E_OR, false},
-    {"^", 4, E_XOR, false}, {"&", 5, E_AND, false}, {"+", 9, E_ADD, false},  {"-", 9, E_SUB, false},    {"*", 10, E_MUL, false},
-    {"/", 10, E_DIV, false}, {"%", 10, E_REM, false}, {"mod", 10, E_FMOD, false}};
+static const struct {
+    const char *text;
+    int level;
+    ExprKind op;
+    bool swap;
+} binary[] = {{"==", 6, E_EQ, false},  {"!=", 6, E_NE, false},  {"<<", 8, E_SHL, false},
+              {">>", 8, E_SHR, false}, {"<=", 7, E_LE, false},  {">=", 7, E_LE, true},
+              {"<", 7, E_LT, false},   {">", 7, E_LT, true},    {"//", 10, E_FDIV, false},
+              {"|", 3, E_OR, false},   {"^", 4, E_XOR, false},  {"&", 5, E_AND, false},
+              {"+", 9, E_ADD, false},  {"-", 9, E_SUB, false},  {"*", 10, E_MUL, false},
+              {"/", 10, E_DIV, false}, {"%", 10, E_REM, false}, {"mod", 10, E_FMOD, false}};
 
 static Expr *unary(Parser *s);
 
@@ -149,14 +164,18 @@ static Expr *climb(Parser *s, int least) {
         const char *start = s->at;
         size_t i = 0, n = sizeof binary / sizeof *binary;
         while (i < n && !parse_eat(s, binary[i].text)) i++;
-        if (i == n || binary[i].level < least) { s->at = start; return a; }
+        if (i == n || binary[i].level < least) {
+            s->at = start;
+            return a;
+        }
         Expr *b = climb(s, binary[i].level + 1);
         a = binary[i].swap ? pair(s, binary[i].op, b, a) : pair(s, binary[i].op, a, b);
     }
 }
 
 Expr *parse_expr(Parser *s) {
-    if (++s->depth > MAX_DEPTH) gd_fail(s->c, 504, NULL, "line %d: expressions are nested more than %d deep", s->line, MAX_DEPTH);
+    if (++s->depth > MAX_DEPTH)
+        gd_fail(s->c, 504, NULL, "line %d: expressions are nested more than %d deep", s->line, MAX_DEPTH);
     Expr *e = climb(s, 0);
     if (parse_eat(s, "?")) {
         Expr *a = parse_expr(s);
@@ -192,7 +211,8 @@ int parse_list(Parser *s, const char *close, Expr **list, int max) {
 
 int parse_lanes(Parser *s, const Buf *b) {
     const char *w = parse_word(s);
-    if (*w != 'v' || b->lanes > 1) parse_fail(s, NULL, "'.v16' and the like make a vector of a scalar buffer");
+    if (*w != 'v' || b->lanes > 1)
+        parse_fail(s, NULL, "'.v16' and the like make a vector of a scalar buffer");
     return lanes_of(s, w + 1);
 }
 
@@ -218,7 +238,8 @@ static Expr *parentheses(Parser *s) {
     if (condition || count) {
         if (e->kind != E_LOAD || e->nargs != e->buf->rank) parse_fail(s, NULL, "only a load has a mask");
         Expr *mask = count ? parse_index(s) : parse_expr(s);
-        if (condition && !type_eq(mask->type, scalar(BOOL))) parse_fail(s, NULL, "a condition is wanted here");
+        if (condition && !type_eq(mask->type, scalar(BOOL)))
+            parse_fail(s, NULL, "a condition is wanted here");
         if (count && e->type.lanes == 1) parse_fail(s, NULL, "only a vector has a count");
         e = expr_load(s->c, e->buf, e->type.lanes, e->arg, mask);
     }
@@ -233,7 +254,10 @@ static bool is_type_function(const char *w, Type *t, ExprKind *op) {
 }
 
 static int operator_named(const char *w) {
-    static const struct { const char *text; int arity; } rows[E_KINDS] = {
+    static const struct {
+        const char *text;
+        int arity;
+    } rows[E_KINDS] = {
 #define O(NAME, text, arity, result, form) [E_##NAME] = {text, arity},
 #include "scalar.def"
 #undef O
@@ -253,12 +277,15 @@ static Expr *call(Parser *s, const char *w) {
     parse_need(s, ")");
     if (!strncmp(w, "splat", 5) && isdigit((unsigned char)w[5]))
         return checked(s, E_SPLAT, vector((DType)args[0]->type.dt, lanes_of(s, w + 5)), n, args);
-    if (op >= 0 && op != E_CAST && op != E_BITS && op != E_SPLAT) return checked(s, (ExprKind)op, args[0]->type, n, args);
+    if (op >= 0 && op != E_CAST && op != E_BITS && op != E_SPLAT)
+        return checked(s, (ExprKind)op, args[0]->type, n, args);
     row = gd_math_row(w, (DType)args[0]->type.dt);
-    if (row < 0) parse_fail(s, NULL, "there is no function '%.80s' of %s", w, gd_dtypes[args[0]->type.dt].name);
+    if (row < 0)
+        parse_fail(s, NULL, "there is no function '%.80s' of %s", w, gd_dtypes[args[0]->type.dt].name);
     if (n != gd_math_arity(row)) parse_fail(s, NULL, "%s takes %d arguments", w, gd_math_arity(row));
     for (int i = 1; i < n; i++)
-        if (!type_eq(args[i]->type, args[0]->type)) parse_fail(s, NULL, "the arguments of %s differ in type", w);
+        if (!type_eq(args[i]->type, args[0]->type))
+            parse_fail(s, NULL, "the arguments of %s differ in type", w);
     return expr_call(s->c, row, n, args);
 }
 
@@ -274,7 +301,8 @@ static Expr *function(Parser *s, const char *w) {
     if (!is_type_function(w, &t, &op)) return call(s, w);
     const char *start = s->at;
     parse_space(s);
-    if (op == E_CAST && starts_number(s)) { /* f64(0.1): the number itself, not one of another type converted */
+    if (op == E_CAST &&
+        starts_number(s)) { /* f64(0.1): the number itself, not one of another type converted */
         size_t n = number_length(s);
         const char *after = s->at + n;
         while (after < s->end && *after == ' ') after++;
@@ -297,13 +325,15 @@ static Expr *operand(Parser *s) {
     if (s->at < s->end && *s->at == '$') {
         s->at++;
         int64_t k = parse_int(s);
-        if (k < 1 || k > s->shared.n) parse_fail(s, NULL, "$%lld is not defined for this statement", (long long)k);
+        if (k < 1 || k > s->shared.n)
+            parse_fail(s, NULL, "$%lld is not defined for this statement", (long long)k);
         return s->shared.v[k - 1];
     }
     if (starts_number(s)) {
         size_t n = number_length(s);
         bool hex = n > 2 && s->at[1] == 'x', whole = true;
-        for (size_t i = hex ? 2 : 0; i < n; i++) whole = whole && (hex ? isxdigit : isdigit)((unsigned char)s->at[i]);
+        for (size_t i = hex ? 2 : 0; i < n; i++)
+            whole = whole && (hex ? isxdigit : isdigit)((unsigned char)s->at[i]);
         return number(s, whole ? I64 : F32);
     }
     const char *start = s->at, *w = parse_word(s);
@@ -316,11 +346,14 @@ static Expr *operand(Parser *s) {
     if (name && name->var) return expr_var(s->c, name->var);
     if (name && name->buf) return load(s, name->buf);
     s->at = start;
-    parse_fail(s, NULL, text_keyword(w, strlen(w)) ? "'%.80s' is not a value" : "the name '%.80s' is not known here", w);
+    parse_fail(s, NULL,
+               text_keyword(w, strlen(w)) ? "'%.80s' is not a value" : "the name '%.80s' is not known here",
+               w);
 }
 
 static Expr *unary(Parser *s) {
-    if (++s->depth > MAX_DEPTH) gd_fail(s->c, 504, NULL, "line %d: expressions are nested more than %d deep", s->line, MAX_DEPTH);
+    if (++s->depth > MAX_DEPTH)
+        gd_fail(s->c, 504, NULL, "line %d: expressions are nested more than %d deep", s->line, MAX_DEPTH);
     parse_space(s);
     const char *start = s->at;
     bool signed_number = s->at < s->end && *s->at == '-' && starts_number(s);
@@ -335,7 +368,10 @@ static Expr *unary(Parser *s) {
     } else if ((s->end - s->at < 2 || s->at[1] != '=') && (parse_eat(s, "!") || parse_eat(s, "~"))) {
         bool truth = s->at[-1] == '!';
         e = unary(s);
-        if (truth != (e->type.dt == BOOL)) { s->at = start; parse_fail(s, NULL, "! is of bools, ~ of integers"); }
+        if (truth != (e->type.dt == BOOL)) {
+            s->at = start;
+            parse_fail(s, NULL, "! is of bools, ~ of integers");
+        }
         e = checked(s, E_NOT, e->type, 1, &e);
     } else e = operand(s);
     s->depth--;

@@ -1,9 +1,9 @@
 /* Expressions as text, in the language of formulas (formula.h) with the loop IR's leaves: docs/loop-ir.md.
 
-   The text depends on what an expression is, not on the order in which its parts were made: the terms of an index
-   sum are printed in order of appearance of their variables, then by their text. So parsing a text and printing
-   the result gives the text again. Precedence is C's; parentheses stand where the tree would otherwise be read
-   differently. */
+   The text depends on what an expression is, not on the order in which its parts were made: the terms of an
+   index sum are printed in order of appearance of their variables, then by their text. So parsing a text and
+   printing the result gives the text again. Precedence is C's; parentheses stand where the tree would
+   otherwise be read differently. */
 #include "text.h"
 #include <ctype.h>
 #include <locale.h>
@@ -93,12 +93,16 @@ bool const_parse(Ctx *c, DType t, const char *s, size_t n, uint64_t *bits) {
 static void float_print(Text *t, DType type, uint64_t bits) {
     double d = gd_to_double(type, bits);
     char s[64];
-    if (isinf(d)) { text_put(t, d < 0 ? "-inf" : "inf"); return; }
+    if (isinf(d)) {
+        text_put(t, d < 0 ? "-inf" : "inf");
+        return;
+    }
     bool whole = fabs(d) < 1e9 && d == trunc(d);
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(s, sizeof s, whole ? "%.*f" : "%.*g", digits, d);
         if (whole) break;
-        uint64_t back = type == F32 ? gd_to_bits(F32, (double)strtof(s, NULL)) : gd_to_bits(type, strtod(s, NULL));
+        uint64_t back =
+            type == F32 ? gd_to_bits(F32, (double)strtof(s, NULL)) : gd_to_bits(type, strtod(s, NULL));
         if (back == bits) break;
     }
     with_point(s);
@@ -108,7 +112,10 @@ static void float_print(Text *t, DType type, uint64_t bits) {
 
 static void scalar_print(Text *t, DType type, uint64_t bits, bool bare) {
     const char *name = gd_dtypes[type].name;
-    if (type == BOOL) { text_put(t, bits ? "true" : "false"); return; }
+    if (type == BOOL) {
+        text_put(t, bits ? "true" : "false");
+        return;
+    }
     bool whole = dt_int(type), fraction = dt_float(type) || dt_small(type);
     if (!whole && (!fraction || (isnan(gd_to_double(type, bits)) && bits != gd_to_bits(type, (double)NAN)))) {
         text_printf(t, "as_%s(u%d(0x%llx))", name, 8 * gd_dtypes[type].bytes, (unsigned long long)bits);
@@ -131,7 +138,11 @@ void const_print(Text *t, Type type, uint64_t bits, bool bare) {
 
 /* ---- index sums ---- */
 
-typedef struct Piece { size_t from, n; int order; bool minus, constant; } Piece;
+typedef struct Piece {
+    size_t from, n;
+    int order;
+    bool minus, constant;
+} Piece;
 
 static int piece_order(const Printer *p, const Piece *a, const Piece *b) {
     if (a->constant != b->constant) return a->constant ? 1 : -1;
@@ -198,7 +209,10 @@ static int print_sum(Printer *p, const Expr *e) {
         const Expr *f = e->kind == E_ADD && n < TERMS - 1 ? e->arg[1] : e;
         int64_t k = 0;
         bool number = is_int(f, &k), scaled = f->kind == E_MUL && is_int(f->arg[1], &k);
-        piece[n] = (Piece){.from = p->t->n, .constant = number, .order = -1, .minus = (number || scaled) && k < 0 && k != INT64_MIN};
+        piece[n] = (Piece){.from = p->t->n,
+                           .constant = number,
+                           .order = -1,
+                           .minus = (number || scaled) && k < 0 && k != INT64_MIN};
         if (number) text_printf(p->t, "%lld", (long long)(piece[n].minus ? -k : k));
         else piece[n].order = f->kind == E_MUL ? print_product(p, f, piece[n].minus) : print(p, f, P_SUM + 1);
         piece[n].n = p->t->n - piece[n].from;
@@ -224,7 +238,10 @@ static int print_pair(Printer *p, const Expr *e, int level, const char *between)
 
 /* ---- operators ---- */
 
-static const struct { const char *text; uint8_t arity, form, level; } rows[E_KINDS] = {
+static const struct {
+    const char *text;
+    uint8_t arity, form, level;
+} rows[E_KINDS] = {
 #define FORM_I 'I'
 #define FORM_P 'P'
 #define FORM_F 'F'
@@ -239,12 +256,21 @@ static int level_of(const Expr *e) {
     case E_OR: return P_OR;
     case E_XOR: return P_XOR;
     case E_AND: return P_AND;
-    case E_EQ: case E_NE: return P_EQUAL;
-    case E_LT: case E_LE: return P_LESS;
-    case E_SHL: case E_SHR: return P_SHIFT;
-    case E_ADD: case E_SUB: return P_SUM;
-    case E_MUL: case E_DIV: case E_REM: case E_FDIV: case E_FMOD: return P_PRODUCT;
-    case E_NEG: case E_NOT: return P_UNARY;
+    case E_EQ:
+    case E_NE: return P_EQUAL;
+    case E_LT:
+    case E_LE: return P_LESS;
+    case E_SHL:
+    case E_SHR: return P_SHIFT;
+    case E_ADD:
+    case E_SUB: return P_SUM;
+    case E_MUL:
+    case E_DIV:
+    case E_REM:
+    case E_FDIV:
+    case E_FMOD: return P_PRODUCT;
+    case E_NEG:
+    case E_NOT: return P_UNARY;
     default: return P_PRIMARY;
     }
 }
@@ -301,7 +327,8 @@ static int print_operator(Printer *p, const Expr *e, int level) {
     bool index = e->nargs && type_eq(e->arg[0]->type, scalar(I64)), truth = e->arg[0]->type.dt == BOOL;
     if (index && e->kind == E_ADD) return print_sum(p, e);
     if (index && e->kind == E_MUL) return print_product(p, e, false);
-    if (index && (e->kind == E_EQ || e->kind == E_NE)) return print_pair(p, e, level + 1, e->kind == E_EQ ? " == " : " != ");
+    if (index && (e->kind == E_EQ || e->kind == E_NE))
+        return print_pair(p, e, level + 1, e->kind == E_EQ ? " == " : " != ");
     if (index && (e->kind == E_MIN || e->kind == E_MAX)) {
         text_printf(p->t, "%s(", rows[e->kind].text);
         int order = print_pair(p, e, 0, ", ");
@@ -325,7 +352,10 @@ static int print_operator(Printer *p, const Expr *e, int level) {
 /* Returns the highest order of the variables in e, -1 when there is none. */
 static int print(Printer *p, const Expr *e, int level) {
     int order = -1, own = level_of(e);
-    if (p->limit && p->t->n > p->limit) { text_put(p->t, "..."); return order; }
+    if (p->limit && p->t->n > p->limit) {
+        text_put(p->t, "...");
+        return order;
+    }
     const char *known = p->names && e != p->whole && e->nargs ? name_of(p, e, NULL, &order) : NULL;
     if (known) { /* shared, printed before */
         text_put(p->t, known);

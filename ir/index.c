@@ -1,13 +1,15 @@
 /* The index simplifier: rules for scalar i64 expressions (dims, indices, addresses, and comparisons of them).
 
-   Sums are canonical: terms in order of their factors' ids, each a product of factors with one constant coefficient,
-   the constant last. Two indices are equal exactly when their canonical sums are, so the passes compare pointers. Values
-   are taken as numbers that do not overflow, which is true of every size and address of a program that fits memory.
+   Sums are canonical: terms in order of their factors' ids, each a product of factors with one constant
+   coefficient, the constant last. Two indices are equal exactly when their canonical sums are, so the passes
+   compare pointers. Values are taken as numbers that do not overflow, which is true of every size and address
+   of a program that fits memory.
 
-   How it proves that something is not negative: by the ranges of its parts; by putting for every loop variable that end
-   of its range that makes the whole smallest (n*H + h < N*H is seen although N has no number); and by writing each symbol
-   as its least value plus something. A rule puts fewer terms, divisions or smaller divisors in place of what it finds,
-   and proofs look at parts of what they are asked, with a bound on the depth: so all of it ends. */
+   How it proves that something is not negative: by the ranges of its parts; by putting for every loop
+   variable that end of its range that makes the whole smallest (n*H + h < N*H is seen although N has no
+   number); and by writing each symbol as its least value plus something. A rule puts fewer terms, divisions
+   or smaller divisors in place of what it finds, and proofs look at parts of what they are asked, with a
+   bound on the depth: so all of it ends. */
 #include "index.h"
 
 enum { MAX_TERMS = 64, MAX_FACTORS = 8, MAX_PROOF = 3 };
@@ -17,14 +19,27 @@ static Expr *divide(Ctx *c, ExprKind op, Expr *a, Expr *d);
 
 /* ---- canonical sums ---- */
 
-typedef struct Term { int64_t coef; int n; Expr *factor[MAX_FACTORS]; } Term;
+typedef struct Term {
+    int64_t coef;
+    int n;
+    Expr *factor[MAX_FACTORS];
+} Term;
 /* full: it did not fit (or a coefficient overflowed), and the caller must leave the expression as it is. */
-typedef struct Sum { int n; int64_t k; bool full; Term t[MAX_TERMS]; } Sum;
+typedef struct Sum {
+    int n;
+    int64_t k;
+    bool full;
+    Term t[MAX_TERMS];
+} Sum;
 
-static void sum_clear(Sum *s) { s->n = 0; s->k = 0; s->full = false; }
+static void sum_clear(Sum *s) {
+    s->n = 0;
+    s->k = 0;
+    s->full = false;
+}
 
-/* Terms of more factors first, then by ids: a graded order, so the leading term of a product is the product of the
-   leading terms, which is what makes divide's polynomial division end. */
+/* Terms of more factors first, then by ids: a graded order, so the leading term of a product is the product
+   of the leading terms, which is what makes divide's polynomial division end. */
 static int term_compare(const Term *a, const Term *b) {
     if (a->n != b->n) return a->n < b->n ? 1 : -1;
     for (int i = 0; i < a->n; i++)
@@ -41,7 +56,10 @@ static int sum_find(const Sum *s, const Term *t, bool *found) {
 
 static void sum_put(Sum *s, const Term *t) {
     if (!t->coef) return;
-    if (!t->n) { s->full |= __builtin_add_overflow(s->k, t->coef, &s->k); return; }
+    if (!t->n) {
+        s->full |= __builtin_add_overflow(s->k, t->coef, &s->k);
+        return;
+    }
     bool found;
     int i = sum_find(s, t, &found);
     if (found) {
@@ -49,13 +67,19 @@ static void sum_put(Sum *s, const Term *t) {
         if (!s->t[i].coef) memmove(&s->t[i], &s->t[i + 1], (size_t)(--s->n - i) * sizeof *t);
         return;
     }
-    if (s->n == MAX_TERMS) { s->full = true; return; }
+    if (s->n == MAX_TERMS) {
+        s->full = true;
+        return;
+    }
     memmove(&s->t[i + 1], &s->t[i], (size_t)(s->n++ - i) * sizeof *t);
     s->t[i] = *t;
 }
 
 static void term_times(Term *t, Expr *factor, bool *full) {
-    if (t->n == MAX_FACTORS) { *full = true; return; }
+    if (t->n == MAX_FACTORS) {
+        *full = true;
+        return;
+    }
     int i = t->n++;
     for (; i > 0 && t->factor[i - 1]->id > factor->id; i--) t->factor[i] = t->factor[i - 1];
     t->factor[i] = factor;
@@ -128,8 +152,8 @@ static bool partner(Ctx *c, const Sum *s, const Term *t, int factor, Term *o, in
     return found && s->t[*at].coef == want.coef;
 }
 
-/* (x fdiv d) * d + x fmod d = x. A d that is itself a product stands expanded in the partner and is not found, which
-   costs form, not truth. */
+/* (x fdiv d) * d + x fmod d = x. A d that is itself a product stands expanded in the partner and is not
+   found, which costs form, not truth. */
 static bool recombine(Ctx *c, Sum *s) {
     bool any = false;
     for (int i = 0; i < s->n && !any; i++)
@@ -188,18 +212,25 @@ static int64_t sat_mul(int64_t a, int64_t b) {
     int64_t r;
     bool negative = (a < 0) != (b < 0);
     if (!a || !b) return 0;
-    if (a == INT64_MIN || a == INT64_MAX || b == INT64_MIN || b == INT64_MAX) return negative ? INT64_MIN : INT64_MAX;
+    if (a == INT64_MIN || a == INT64_MAX || b == INT64_MIN || b == INT64_MAX)
+        return negative ? INT64_MIN : INT64_MAX;
     return __builtin_mul_overflow(a, b, &r) ? (negative ? INT64_MIN : INT64_MAX) : r;
 }
 static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t greater(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t floor_div(int64_t a, int64_t d) { return a / d - (a % d < 0); }
+static int64_t floor_div(int64_t a, int64_t d) { return a / d - (a % d < 0); } /* d > 0 */
+static int64_t floor_mod(int64_t a, int64_t d) { return a % d < 0 ? a % d + d : a % d; }
 
 static void cast_range(const Expr *e, int64_t *lo, int64_t *hi) {
     DType t = (DType)e->arg[0]->type.dt;
     int bits = t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : t == BOOL ? 1 : 8 * gd_dtypes[t].bytes;
-    if (gd_dtypes[t].kind == DK_INT) { *lo = -(1ll << (bits - 1)); *hi = (1ll << (bits - 1)) - 1; }
-    else { *lo = 0; *hi = (1ll << bits) - 1; }
+    if (gd_dtypes[t].kind == DK_INT) {
+        *lo = -(1ll << (bits - 1));
+        *hi = (1ll << (bits - 1)) - 1;
+    } else {
+        *lo = 0;
+        *hi = (1ll << bits) - 1;
+    }
 }
 
 void expr_range(Ctx *c, const Expr *e, int64_t *lo, int64_t *hi) {
@@ -209,16 +240,27 @@ void expr_range(Ctx *c, const Expr *e, int64_t *lo, int64_t *hi) {
     if (e->type.dt != I64 || e->type.lanes != 1) return;
     switch (e->kind) {
     case E_CONST: *lo = *hi = (int64_t)e->bits; return;
-    case E_VAR: *lo = e->var->lo; *hi = e->var->hi; return;
-    case E_ADD: case E_MUL: case E_MIN: case E_MAX:
+    case E_VAR:
+        *lo = e->var->lo;
+        *hi = e->var->hi;
+        return;
+    case E_ADD:
+    case E_MUL:
+    case E_MIN:
+    case E_MAX:
         expr_range(c, e->arg[0], &al, &ah);
         expr_range(c, e->arg[1], &bl, &bh);
         break;
-    case E_FDIV: case E_FMOD:
+    case E_FDIV:
+    case E_FMOD:
         expr_range(c, e->arg[0], &al, &ah);
         expr_range(c, e->arg[1], &bl, &bh);
         if (bl <= 0) return;
-        if (e->kind == E_FMOD) { *lo = 0; *hi = al >= 0 ? lesser(ah, sat_add(bh, -1)) : sat_add(bh, -1); return; }
+        if (e->kind == E_FMOD) {
+            *lo = 0;
+            *hi = al >= 0 ? lesser(ah, sat_add(bh, -1)) : sat_add(bh, -1);
+            return;
+        }
         if (al >= 0) *lo = bh == INT64_MAX ? 0 : al / bh;
         else *lo = al == INT64_MIN ? al : floor_div(al, bl);
         *hi = ah == INT64_MAX ? ah : ah >= 0 ? ah / bl : bh == INT64_MAX ? -1 : floor_div(ah, bh);
@@ -230,15 +272,22 @@ void expr_range(Ctx *c, const Expr *e, int64_t *lo, int64_t *hi) {
         *hi = greater(ah, bh);
         return;
     case E_CAST:
-        if (is_int(e->arg[0], &d) || !(dt_int((DType)e->arg[0]->type.dt) || e->arg[0]->type.dt == BOOL)) return;
+        if (is_int(e->arg[0], &d) || !(dt_int((DType)e->arg[0]->type.dt) || e->arg[0]->type.dt == BOOL))
+            return;
         if (e->arg[0]->type.dt != U64 && e->arg[0]->type.dt != I64) cast_range(e, lo, hi);
         return;
     default: return;
     }
-    if (e->kind == E_ADD) { *lo = sat_add(al, bl); *hi = sat_add(ah, bh); }
-    else if (e->kind == E_MIN) { *lo = lesser(al, bl); *hi = lesser(ah, bh); }
-    else if (e->kind == E_MAX) { *lo = greater(al, bl); *hi = greater(ah, bh); }
-    else {
+    if (e->kind == E_ADD) {
+        *lo = sat_add(al, bl);
+        *hi = sat_add(ah, bh);
+    } else if (e->kind == E_MIN) {
+        *lo = lesser(al, bl);
+        *hi = lesser(ah, bh);
+    } else if (e->kind == E_MAX) {
+        *lo = greater(al, bl);
+        *hi = greater(ah, bh);
+    } else {
         int64_t p = sat_mul(al, bl), q = sat_mul(al, bh), r = sat_mul(ah, bl), s = sat_mul(ah, bh);
         *lo = lesser(lesser(p, q), lesser(r, s));
         *hi = greater(greater(p, q), greater(r, s));
@@ -267,9 +316,11 @@ static Expr *bound(Ctx *c, Expr *e, bool upper) {
     case E_CONST: return e;
     case E_VAR:
         if (e->var->kind == V_SYM) return e;
-        if (e->var->kind == V_LET && e->var->def && !e->var->def->loads && (a = bound(c, e->var->def, upper))) return a;
+        if (e->var->kind == V_LET && e->var->def && !e->var->def->loads && (a = bound(c, e->var->def, upper)))
+            return a;
         if (e->var->kind == V_LOOP && e->var->def)
-            return upper ? (a = bound(c, e->var->def, true)) ? expr_sub(c, a, expr_int(c, 1)) : NULL : expr_int(c, 0);
+            return upper ? (a = bound(c, e->var->def, true)) ? expr_sub(c, a, expr_int(c, 1)) : NULL
+                         : expr_int(c, 0);
         break;
     case E_ADD:
         a = bound(c, e->arg[0], upper);
@@ -287,7 +338,8 @@ static Expr *bound(Ctx *c, Expr *e, bool upper) {
         }
         break;
     case E_FDIV:
-        if (is_int(e->arg[1], &k) && k > 0 && (a = bound(c, e->arg[0], upper))) return expr_fdiv(c, a, e->arg[1]);
+        if (is_int(e->arg[1], &k) && k > 0 && (a = bound(c, e->arg[0], upper)))
+            return expr_fdiv(c, a, e->arg[1]);
         break;
     case E_FMOD:
         if (least(c, e->arg[1]) > 0) {
@@ -296,7 +348,9 @@ static Expr *bound(Ctx *c, Expr *e, bool upper) {
                 return expr_sub(c, e->arg[1], expr_int(c, 1));
         }
         break;
-    case E_MIN: case E_MAX: case E_SELECT:
+    case E_MIN:
+    case E_MAX:
+    case E_SELECT:
         a = bound(c, e->arg[e->nargs - 2], upper);
         b = bound(c, e->arg[e->nargs - 1], upper);
         if (a && b) return expr2(c, e->kind == E_SELECT ? upper ? E_MAX : E_MIN : e->kind, a, b);
@@ -310,8 +364,9 @@ static Expr *bound(Ctx *c, Expr *e, bool upper) {
     return lo == INT64_MIN ? NULL : expr_int(c, lo);
 }
 
-/* With every variable v written as v.lo + v', v' >= 0: are all coefficients of the polynomial at least 0? Multiplying
-   a term out, the coefficient of each subset of its primed factors collects the least values of the others. */
+/* With every variable v written as v.lo + v', v' >= 0: are all coefficients of the polynomial at least 0?
+   Multiplying a term out, the coefficient of each subset of its primed factors collects the least values of
+   the others. */
 static bool positive_shifted(Ctx *c, const Expr *e) {
     Sum s, r;
     sum_of(&s, e);
@@ -329,7 +384,7 @@ static bool positive_shifted(Ctx *c, const Expr *e) {
             sum_put(&r, &u);
         }
     }
-    if (s.full || r.full || s.k + r.k < 0) return false;
+    if (s.full || r.full || __builtin_add_overflow(s.k, r.k, &r.k) || r.k < 0) return false;
     for (int i = 0; i < r.n; i++)
         if (r.t[i].coef < 0) return false;
     return true;
@@ -337,8 +392,8 @@ static bool positive_shifted(Ctx *c, const Expr *e) {
 
 static bool shown(Ctx *c, Expr *e) { return least(c, e) >= 0 || positive_shifted(c, e); }
 
-/* Is e >= 0 for all values of its variables? The last try takes a loop variable that several terms share, in which
-   e is affine with a stride of one sign, to the worse end of its range. */
+/* Is e >= 0 for all values of its variables? The last try takes a loop variable that several terms share, in
+   which e is affine with a stride of one sign, to the worse end of its range. */
 static bool never_negative(Ctx *c, Expr *e, int depth) {
     if (is_const(e)) return (int64_t)e->bits >= 0;
     if (shown(c, e)) return true;
@@ -367,7 +422,11 @@ bool expr_less(Ctx *c, Expr *a, Expr *b) {
 /* ---- division ---- */
 
 static int64_t gcd(int64_t a, int64_t b) {
-    while (b) { int64_t r = a % b; a = b; b = r; }
+    while (b) {
+        int64_t r = a % b;
+        a = b;
+        b = r;
+    }
     return a < 0 ? -a : a;
 }
 
@@ -385,7 +444,8 @@ static bool term_divides(const Term *t, const Term *d, Term *q) {
     return true;
 }
 
-/* s = d*q + what is left in s, by long division on the leading term of d. Every step takes away a term for smaller ones. */
+/* s = d*q + what is left in s, by long division on the leading term of d. Every step takes away a term for
+ * smaller ones. */
 static void divide_sum(Sum *s, const Sum *d, Sum *q) {
     Term t, lead = d->n ? d->t[0] : (Term){.coef = d->k};
     sum_clear(q);
@@ -400,17 +460,17 @@ static void divide_sum(Sum *s, const Sum *d, Sum *q) {
     if (d->n) return;
     int64_t whole = floor_div(s->k, d->k);
     q->full |= __builtin_add_overflow(q->k, whole, &q->k);
-    s->k -= whole * d->k;
+    s->k = floor_mod(s->k, d->k);
 }
 
 /* s = g*y + b with 0 <= b < g and g dividing k: what is left has a common part with the divisor. */
 static bool split_common(Ctx *c, const Sum *s, int64_t k, int64_t *g, Expr **y, Expr **b) {
-    int64_t below = k + 1;
+    int64_t most = k;
     for (;;) { /* the common divisors from the largest on */
         *g = 1;
         for (int i = 0; i < s->n; i++) {
             int64_t h = gcd(k, s->t[i].coef);
-            if (h < below && h > *g) *g = h;
+            if (h <= most && h > *g) *g = h;
         }
         if (*g == 1) return false;
         Sum whole, rest;
@@ -418,38 +478,44 @@ static bool split_common(Ctx *c, const Sum *s, int64_t k, int64_t *g, Expr **y, 
         sum_clear(&rest);
         for (int i = 0; i < s->n; i++) {
             Term t = s->t[i];
-            if (t.coef % *g) { sum_put(&rest, &t); continue; }
+            if (t.coef % *g) {
+                sum_put(&rest, &t);
+                continue;
+            }
             t.coef /= *g;
             sum_put(&whole, &t);
         }
         whole.k = floor_div(s->k, *g);
-        rest.k = s->k - whole.k * *g;
+        rest.k = floor_mod(s->k, *g);
         *y = sum_expr(c, &whole);
         *b = sum_expr(c, &rest);
         if (never_negative(c, *b, 0) && expr_less(c, *b, expr_int(c, *g))) return true;
-        below = *g;
+        most = *g - 1;
     }
 }
 
-/* r fdiv k, r fmod k for a constant k > 1 and an r that has no multiple of k and no constant outside 0..k-1. */
+/* r fdiv k, r fmod k for a constant k > 1 and an r that has no multiple of k and no constant outside 0..k-1.
+ */
 static Expr *divide_rest(Ctx *c, ExprKind op, const Sum *s, Expr *r, int64_t k) {
     int64_t m, g;
     Expr *d = expr_int(c, k), *y, *b;
     if (r->kind == E_FMOD && is_int(r->arg[1], &m) && m > 0 && m % k == 0) {
-        if (op == E_FMOD) return divide(c, E_FMOD, r->arg[0], d);                            /* x % (k*j) % k = x % k */
-        return divide(c, E_FMOD, divide(c, E_FDIV, r->arg[0], d), expr_int(c, m / k)); /* x % (k*j) / k = x / k % j */
+        if (op == E_FMOD) return divide(c, E_FMOD, r->arg[0], d); /* x % (k*j) % k = x % k */
+        return divide(c, E_FMOD, divide(c, E_FDIV, r->arg[0], d),
+                      expr_int(c, m / k)); /* x % (k*j) / k = x / k % j */
     }
-    if (op == E_FDIV && r->kind == E_FDIV && is_int(r->arg[1], &m) && m > 0 && !__builtin_mul_overflow(m, k, &m))
-        return divide(c, E_FDIV, r->arg[0], expr_int(c, m));                                 /* x / m / k = x / (m*k) */
-    if (split_common(c, s, k, &g, &y, &b)) {                                                 /* (g*y + b) / (g*j) = y / j */
+    if (op == E_FDIV && r->kind == E_FDIV && is_int(r->arg[1], &m) && m > 0 &&
+        !__builtin_mul_overflow(m, k, &m))
+        return divide(c, E_FDIV, r->arg[0], expr_int(c, m)); /* x / m / k = x / (m*k) */
+    if (split_common(c, s, k, &g, &y, &b)) {                 /* (g*y + b) / (g*j) = y / j */
         Expr *q = divide(c, op, y, expr_int(c, k / g));
         return op == E_FDIV ? q : linear(c, E_ADD, product(c, q, expr_int(c, g)), b);
     }
     return raw2(c, op, r, d);
 }
 
-/* a = d*q + r: a fdiv d = q + r fdiv d, a fmod d = r fmod d, and both are finished when 0 <= r < d. Floor division
-   makes this true for any sign of q. The divisor must be known to be positive. */
+/* a = d*q + r: a fdiv d = q + r fdiv d, a fmod d = r fmod d, and both are finished when 0 <= r < d. Floor
+   division makes this true for any sign of q. The divisor must be known to be positive. */
 static Expr *divide(Ctx *c, ExprKind op, Expr *a, Expr *d) {
     Sum s, q, by;
     int64_t k = 0;
@@ -481,7 +547,10 @@ static void sides(Ctx *c, const Sum *s, Expr **plus, Expr **minus) {
     sum_clear(&m);
     for (int i = 0; i < s->n; i++) {
         Term t = s->t[i];
-        if (t.coef > 0) { sum_put(&p, &t); continue; }
+        if (t.coef > 0) {
+            sum_put(&p, &t);
+            continue;
+        }
         t.coef = -t.coef;
         sum_put(&m, &t);
     }
@@ -491,8 +560,8 @@ static void sides(Ctx *c, const Sum *s, Expr **plus, Expr **minus) {
     *minus = sum_expr(c, &m);
 }
 
-/* Comparisons are written with what both sides share taken away, without factors common to all terms, and with < in
-   place of <=. */
+/* Comparisons are written with what both sides share taken away, without factors common to all terms, and
+   with < in place of <=. */
 static Expr *compare(Ctx *c, ExprKind op, Expr *a, Expr *b) {
     if (a == b) return expr_bool(c, op == E_EQ || op == E_LE);
     Sum s;
@@ -534,7 +603,8 @@ static Expr *extreme(Ctx *c, ExprKind op, Expr *a, Expr *b) {
     if (never_negative(c, expr_sub(c, a, b), 0)) return op == E_MIN ? b : a;
     for (int i = 0; i < 2; i++) { /* min(min(x, y), y) = min(x, y), min(max(x, y), y) = y */
         Expr *x = i ? b : a, *y = i ? a : b;
-        if ((x->kind == E_MIN || x->kind == E_MAX) && (x->arg[0] == y || x->arg[1] == y)) return x->kind == op ? x : y;
+        if ((x->kind == E_MIN || x->kind == E_MAX) && (x->arg[0] == y || x->arg[1] == y))
+            return x->kind == op ? x : y;
     }
     return a->id < b->id ? raw2(c, op, a, b) : raw2(c, op, b, a);
 }
@@ -544,21 +614,31 @@ static Expr *extreme(Ctx *c, ExprKind op, Expr *a, Expr *b) {
 Expr *index_op(Ctx *c, ExprKind op, Expr *const *a) {
     int64_t k;
     switch (op) {
-    case E_ADD: case E_SUB: return linear(c, op, a[0], a[1]);
+    case E_ADD:
+    case E_SUB: return linear(c, op, a[0], a[1]);
     case E_NEG: return product(c, a[0], expr_int(c, -1));
     case E_MUL: return product(c, a[0], a[1]);
     case E_FMA: return linear(c, E_ADD, product(c, a[0], a[1]), a[2]);
-    case E_FDIV: case E_FMOD: return divide(c, op, a[0], a[1]);
-    case E_DIV: case E_REM: /* truncation and floor agree where nothing is negative */
+    case E_FDIV:
+    case E_FMOD: return divide(c, op, a[0], a[1]);
+    case E_DIV:
+    case E_REM: /* truncation and floor agree where nothing is negative */
         if (!never_negative(c, a[0], 0) || !never_negative(c, a[1], 0)) return NULL;
         return divide(c, op == E_DIV ? E_FDIV : E_FMOD, a[0], a[1]);
     case E_SHL: return is_int(a[1], &k) && k >= 0 && k < 62 ? product(c, a[0], expr_int(c, 1ll << k)) : NULL;
-    case E_SHR: return is_int(a[1], &k) && k >= 0 && k < 62 ? divide(c, E_FDIV, a[0], expr_int(c, 1ll << k)) : NULL;
-    case E_AND: return is_int(a[1], &k) && k >= 0 && k < INT64_MAX && !(k & (k + 1))
-                           ? divide(c, E_FMOD, a[0], expr_int(c, k + 1)) : NULL;
+    case E_SHR:
+        return is_int(a[1], &k) && k >= 0 && k < 62 ? divide(c, E_FDIV, a[0], expr_int(c, 1ll << k)) : NULL;
+    case E_AND:
+        return is_int(a[1], &k) && k >= 0 && k < INT64_MAX && !(k & (k + 1))
+                   ? divide(c, E_FMOD, a[0], expr_int(c, k + 1))
+                   : NULL;
     case E_ABS: return never_negative(c, a[0], 0) ? a[0] : NULL;
-    case E_EQ: case E_NE: case E_LT: case E_LE: return compare(c, op, a[0], a[1]);
-    case E_MIN: case E_MAX: return extreme(c, op, a[0], a[1]);
+    case E_EQ:
+    case E_NE:
+    case E_LT:
+    case E_LE: return compare(c, op, a[0], a[1]);
+    case E_MIN:
+    case E_MAX: return extreme(c, op, a[0], a[1]);
     default: return NULL;
     }
 }

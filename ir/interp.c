@@ -1,36 +1,53 @@
 /* The reference interpreter, first half: from statements to code for a register machine.
 
-   Every expression is flattened into instructions over slots. One that loads nothing depends on variables only, so it is
-   computed in the outermost scope where they are all known (its level), once: that takes index arithmetic out of the
-   inner loops. One that loads is computed where it stands, once a statement. Sums are regrouped by level, which i64
-   arithmetic allows; nothing else is reordered. Register buffers are slots themselves.
+   Every expression is flattened into instructions over slots. One that loads nothing depends on variables
+   only, so it is computed in the outermost scope where they are all known (its level), once: that takes index
+   arithmetic out of the inner loops. One that loads is computed where it stands, once a statement. Sums are
+   regrouped by level, which i64 arithmetic allows; nothing else is reordered. Register buffers are slots
+   themselves.
 
-   A scope is what a loop body, a branch or a nest adds to the code. Its code is collected apart and appended to the
-   outer one's when it ends, so that hoisted code comes before it. Slots of values with a level live until the nest ends;
-   those of one statement are taken from a region of their own (TEMP), placed behind the others at the end.
+   A scope is what a loop body, a branch or a nest adds to the code. Its code is collected apart and appended
+   to the outer one's when it ends, so that hoisted code comes before it. Slots of values with a level live
+   until the nest ends; those of one statement are taken from a region of their own (TEMP), placed behind the
+   others at the end.
 
-   It ends because each statement and each subexpression is visited once; calls expand through rows that never recurse. */
+   It ends because each statement and each subexpression is visited once; calls expand through rows that never
+   recurse. */
 #include "interp.h"
 
 #define TEMP 0x80000000u
 enum { HERE = -1 }; /* level of what loads: valid in this statement */
 
-typedef struct Scope { VEC(Ins) code; uint64_t epoch; } Scope;
-typedef struct Known { uint32_t slot; int level; uint64_t epoch; } Known;
-typedef struct Value { uint32_t slot; int level; bool shared; } Value; /* shared: a register, that a later store changes */
-typedef struct Reg { uint32_t slot; int64_t n; } Reg;
+typedef struct Scope {
+    VEC(Ins) code;
+    uint64_t epoch;
+} Scope;
+typedef struct Known {
+    uint32_t slot;
+    int level;
+    uint64_t epoch;
+} Known;
+typedef struct Value {
+    uint32_t slot;
+    int level;
+    bool shared;
+} Value; /* shared: a register, that a later store changes */
+typedef struct Reg {
+    uint32_t slot;
+    int64_t n;
+} Reg;
 
 typedef struct Maker {
     Ctx *c, *s;
     const Program *p;
     Code *code;
     VEC(Scope) scopes;
-    Map *known;        /* Expr to Known */
-    Map *checks;       /* (slots) of I_INSIDE to Known */
-    Map *mems, *regs;  /* Buf to 1 + index in code->mem, to Reg */
-    Map *allocated;    /* roots that an ALLOC gives their place */
+    Map *known;       /* Expr to Known */
+    Map *checks;      /* (slots) of I_INSIDE to Known */
+    Map *mems, *regs; /* Buf to 1 + index in code->mem, to Reg */
+    Map *allocated;   /* roots that an ALLOC gives their place */
     uint32_t top, temp, most, most_temp;
-    int floor;         /* scope below which nothing is hoisted */
+    int floor; /* scope below which nothing is hoisted */
     bool nest;
     uint64_t epoch, statement;
 } Maker;
@@ -43,7 +60,8 @@ static int here(const Maker *m) { return m->scopes.n - 1; }
 
 static uint32_t keep(Maker *m, int64_t lanes) {
     uint32_t at = m->top;
-    if (lanes > (1 << 28) || at + (uint64_t)lanes > (1u << 28)) gd_fail(m->c, 501, NULL, "the interpreter needs too many registers");
+    if (lanes > (1 << 28) || at + (uint64_t)lanes > (1u << 28))
+        gd_fail(m->c, 501, NULL, "the interpreter needs too many registers");
     m->top += (uint32_t)lanes;
     if (m->top > m->most) m->most = m->top;
     return at;
@@ -56,7 +74,9 @@ static uint32_t temporary(Maker *m, int lanes) {
     return at | TEMP;
 }
 
-static void put(Maker *m, int level, Ins i) { vec_push(m->s, &m->scopes.v[level == HERE ? here(m) : level].code, i); }
+static void put(Maker *m, int level, Ins i) {
+    vec_push(m->s, &m->scopes.v[level == HERE ? here(m) : level].code, i);
+}
 
 static void open_scope(Maker *m) {
     Scope s = {.epoch = ++m->epoch};
@@ -82,7 +102,9 @@ static void remember(Maker *m, Map *map, const void *key, size_t n, Value v) {
 static void learn(Maker *m, Expr *e, Value v) { remember(m, m->known, &e, sizeof e, v); }
 
 static int deeper(int a, int b) { return a == HERE || b == HERE ? HERE : a > b ? a : b; }
-static uint32_t place(Maker *m, int level, int lanes) { return level == HERE ? temporary(m, lanes) : keep(m, lanes); }
+static uint32_t place(Maker *m, int level, int lanes) {
+    return level == HERE ? temporary(m, lanes) : keep(m, lanes);
+}
 
 static void begin_statement(Maker *m) {
     m->statement = ++m->epoch;
@@ -94,8 +116,12 @@ static void begin_statement(Maker *m) {
 static Value constant(Maker *m, Expr *e) {
     Value v = {keep(m, e->type.lanes), m->floor, false};
     bool lane = e->kind == E_LANE;
-    put(m, v.level, (Ins){.kind = lane ? I_LANES : I_CONST, .dst = v.slot, .lanes = e->type.lanes, .dt = e->type.dt,
-                          .k = lane ? 0 : (int64_t)e->bits});
+    put(m, v.level,
+        (Ins){.kind = lane ? I_LANES : I_CONST,
+              .dst = v.slot,
+              .lanes = e->type.lanes,
+              .dt = e->type.dt,
+              .k = lane ? 0 : (int64_t)e->bits});
     return v;
 }
 
@@ -114,7 +140,8 @@ static Value variable(Maker *m, Expr *e) {
     Value v;
     if (e->var->kind == V_SYM && slot_of(m, e->var))
         return (Value){slot_of(m, e->var), e->var->data && !m->nest ? HERE : m->floor, false};
-    if (!lookup(m, map_getp(m->known, e), &v)) gd_bug(m->c, "variable %s is used outside its scope", e->var->name);
+    if (!lookup(m, map_getp(m->known, e), &v))
+        gd_bug(m->c, "variable %s is used outside its scope", e->var->name);
     return v;
 }
 
@@ -122,7 +149,8 @@ static Value operation(Maker *m, ExprKind op, Type arg, Type res, int n, const V
     int level = m->floor;
     for (int i = 0; i < n; i++) level = deeper(level, v[i].level);
     Value out = {place(m, level, res.lanes), level, false};
-    Ins i = {.kind = I_EVAL, .op = (uint8_t)op, .dt = arg.dt, .res = res.dt, .lanes = res.lanes, .dst = out.slot};
+    Ins i = {
+        .kind = I_EVAL, .op = (uint8_t)op, .dt = arg.dt, .res = res.dt, .lanes = res.lanes, .dst = out.slot};
     i.a = v[0].slot;
     i.b = n > 1 ? v[1].slot : i.a;
     i.d = n > 2 ? v[2].slot : i.a;
@@ -133,7 +161,10 @@ static Value operation(Maker *m, ExprKind op, Type arg, Type res, int n, const V
     return out;
 }
 
-typedef struct Part { Value x, times; bool product; } Part;
+typedef struct Part {
+    Value x, times;
+    bool product;
+} Part;
 
 /* The sum of the parts that are known further out is a value of its own; the others are added to it. */
 static Value sum(Maker *m, Expr *e) {
@@ -143,9 +174,9 @@ static Value sum(Maker *m, Expr *e) {
     Part part[PARTS];
     int n = 0, level = m->floor, levels[PARTS];
     for (Expr *r = e;; r = r->arg[0]) {
-        if (n == PARTS) gd_bug(m->c, "a sum has too many terms");
-        term[n++] = r->kind == E_ADD ? r->arg[1] : r;
-        if (r->kind != E_ADD) break;
+        bool last = r->kind != E_ADD || n == PARTS - 1;
+        term[n++] = last ? r : r->arg[1];
+        if (last) break;
     }
     for (int i = 0; i < n; i++) {
         Part *q = &part[i];
@@ -171,7 +202,11 @@ static Value sum(Maker *m, Expr *e) {
 
 /* ---- accesses ---- */
 
-typedef struct Access { Value at, ok, mask; int64_t k; MaskKind kind; } Access;
+typedef struct Access {
+    Value at, ok, mask;
+    int64_t k;
+    MaskKind kind;
+} Access;
 
 /* Is the index within dim i? Left out where the ranges of both show it. */
 static bool needs_check(Maker *m, const Buf *b, int i, Expr *index) {
@@ -187,7 +222,8 @@ static Value inside(Maker *m, Value ok, Value index, Value dim) {
     Value v;
     if (level != HERE && lookup(m, map_get(m->checks, key, sizeof key), &v) && v.level == level) return v;
     v = (Value){place(m, level, 1), level, false};
-    put(m, level, (Ins){.kind = I_INSIDE, .dst = v.slot, .a = index.slot, .b = dim.slot, .d = ok.slot, .lanes = 1});
+    put(m, level,
+        (Ins){.kind = I_INSIDE, .dst = v.slot, .a = index.slot, .b = dim.slot, .d = ok.slot, .lanes = 1});
     if (level != HERE) remember(m, m->checks, key, sizeof key, v);
     return v;
 }
@@ -246,7 +282,12 @@ static bool fixed_reg(Maker *m, Buf *b, Expr *const *index, const Expr *mask, ui
 }
 
 static Ins access_ins(Maker *m, Buf *b, const Access *a, int lanes) {
-    Ins i = {.dt = (uint8_t)b->dt, .lanes = (uint32_t)lanes, .a = a->at.slot, .b = a->mask.slot, .d = a->ok.slot, .k = a->k,
+    Ins i = {.dt = (uint8_t)b->dt,
+             .lanes = (uint32_t)lanes,
+             .a = a->at.slot,
+             .b = a->mask.slot,
+             .d = a->ok.slot,
+             .k = a->k,
              .mask = (uint8_t)a->kind};
     if (b->space == SP_REG) {
         Reg *r = reg_of(m, b);
@@ -272,7 +313,10 @@ static Value load(Maker *m, Expr *e) {
     }
     Access a = access(m, b, e->arg, mask);
     Ins i = access_ins(m, b, &a, e->type.lanes);
-    i.kind = b->space == SP_REG ? I_LOAD_REG : plain(b->dt, a.kind) == 4 ? I_LOAD32 : plain(b->dt, a.kind) ? I_LOAD64 : I_LOAD;
+    i.kind = b->space == SP_REG          ? I_LOAD_REG
+             : plain(b->dt, a.kind) == 4 ? I_LOAD32
+             : plain(b->dt, a.kind)      ? I_LOAD64
+                                         : I_LOAD;
     i.at = e;
     i.dst = v.slot = temporary(m, e->type.lanes);
     put(m, HERE, i);
@@ -306,8 +350,9 @@ static void move(Maker *m, Value v, uint32_t to, int lanes) {
     int n = m->scopes.v[here(m)].code.n;
     Ins *last = n ? &m->scopes.v[here(m)].code.v[n - 1] : NULL;
     bool fresh = last && v.level == HERE && !v.shared && v.slot & TEMP && last->dst == v.slot;
-    if (fresh && (last->kind == I_EVAL || last->kind == I_EVAL_SLOW || last->kind == I_SPLAT || last->kind == I_LOAD32 ||
-                  last->kind == I_LOAD64 || last->kind == I_LOAD || last->kind == I_LOAD_REG))
+    if (fresh && (last->kind == I_EVAL || last->kind == I_EVAL_SLOW || last->kind == I_SPLAT ||
+                  last->kind == I_LOAD32 || last->kind == I_LOAD64 || last->kind == I_LOAD ||
+                  last->kind == I_LOAD_REG))
         last->dst = to;
     else put(m, HERE, (Ins){.kind = I_COPY, .dst = to, .a = v.slot, .lanes = (uint32_t)lanes});
 }
@@ -392,7 +437,11 @@ static void declare(Maker *m, Stmt *s) {
         *r = (Reg){keep(m, n * b->lanes), n};
         map_putp(m->regs, b, r);
         uint64_t bytes = 0xa5a5a5a5a5a5a5a5u;
-        put(m, HERE, (Ins){.kind = I_FORGET, .dst = r->slot, .lanes = (uint32_t)n * b->lanes, .k = (int64_t)gd_load_bits(b->dt, &bytes)});
+        put(m, HERE,
+            (Ins){.kind = I_FORGET,
+                  .dst = r->slot,
+                  .lanes = (uint32_t)n * b->lanes,
+                  .k = (int64_t)gd_load_bits(b->dt, &bytes)});
         return;
     }
     uint32_t mem = mem_of(m, b);
@@ -459,7 +508,11 @@ static void nest(Maker *m, Stmt *s) {
 }
 
 static void heap(Maker *m, Stmt *s) {
-    Ins i = {.kind = s->kind == S_ALLOC ? I_ALLOC : s->kind == S_FREE ? I_FREE : I_TAKE, .mem = mem_of(m, s->buf), .at = s};
+    Ins i = {.kind = s->kind == S_ALLOC  ? I_ALLOC
+                     : s->kind == S_FREE ? I_FREE
+                                         : I_TAKE,
+             .mem = mem_of(m, s->buf),
+             .at = s};
     if (s->kind == S_MOVE) i.k = mem_of(m, s->from);
     else if (s->kind == S_ALLOC) i.a = expression(m, buf_size(m->p->c, s->buf)).slot;
     put(m, HERE, i);
@@ -474,7 +527,9 @@ static void statement(Maker *m, Stmt *s) {
     case S_LET: let(m, s); return;
     case S_STORE: store(m, s); return;
     case S_DECL: declare(m, s); return;
-    case S_ALLOC: case S_FREE: case S_MOVE: heap(m, s); return;
+    case S_ALLOC:
+    case S_FREE:
+    case S_MOVE: heap(m, s); return;
     case S_CHECK: put(m, HERE, (Ins){.kind = I_CHECK, .a = expression(m, s->e).slot, .k = s->status}); return;
     case S_NEST: nest(m, s); return;
     }
@@ -490,12 +545,23 @@ static bool note_alloc(void *arg, Stmt *s) {
     return true;
 }
 
-static uint32_t behind(const Maker *m, uint32_t slot) { return slot & TEMP ? (slot & ~TEMP) + m->most : slot; }
+static uint32_t behind(const Maker *m, uint32_t slot) {
+    return slot & TEMP ? (slot & ~TEMP) + m->most : slot;
+}
 
 Code *interp_compile(Ctx *s, const Program *p) {
     Maker *m = gd_new(s, Maker);
-    *m = (Maker){.c = p->c, .s = s, .p = p, .code = gd_new(s, Code), .known = map_new(s), .checks = map_new(s),
-                 .mems = map_new(s), .regs = map_new(s), .allocated = map_new(s), .top = 1, .most = 1};
+    *m = (Maker){.c = p->c,
+                 .s = s,
+                 .p = p,
+                 .code = gd_new(s, Code),
+                 .known = map_new(s),
+                 .checks = map_new(s),
+                 .mems = map_new(s),
+                 .regs = map_new(s),
+                 .allocated = map_new(s),
+                 .top = 1,
+                 .most = 1};
     m->code->vars = map_new(s);
     block_walk((Block *)&p->body, note_alloc, m);
     open_scope(m);

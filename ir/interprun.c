@@ -1,8 +1,9 @@
 /* The reference interpreter, second half: running the code.
 
-   Every access is checked: each index against its dim (I_INSIDE, or proved by ranges when the code was made), and the
-   elements touched against the size of the storage, so that no program, however wrong, leaves its memory. What a buffer
-   holds before it is written is a fixed pattern, not 0, so that reading it too early is seen. */
+   Every access is checked: each index against its dim (I_INSIDE, or proved by ranges when the code was made),
+   and the elements touched against the size of the storage, so that no program, however wrong, leaves its
+   memory. What a buffer holds before it is written is a fixed pattern, not 0, so that reading it too early is
+   seen. */
 #include "interp.h"
 #include <stdlib.h>
 
@@ -30,12 +31,14 @@ static void show_variable(void *arg, Expr *e) {
 }
 
 static GD_NORETURN void outside(Machine *m, const Ins *i) {
-    const Stmt *s = i->kind == I_STORE || i->kind == I_STORE32 || i->kind == I_STORE64 || i->kind == I_STORE_REG ? i->at : NULL;
+    const Stmt *s =
+        i->kind == I_STORE || i->kind == I_STORE32 || i->kind == I_STORE64 || i->kind == I_STORE_REG ? i->at
+                                                                                                     : NULL;
     Expr *e = s ? expr_load(m->p->c, s->buf, s->e->type.lanes, s->index, s->mask) : (Expr *)i->at;
     Text *t = text_new(m->c);
     expr_walk(e, expr_mark(m->p->c), show_variable, (void *[]){m, t});
-    gd_bug(m->c, "nest %s: %s %s is outside the buffer:%s", m->nest ? m->nest->nest->name : "-", s ? "store to" : "load from",
-           expr_text(m->p->c, e), t->s);
+    gd_bug(m->c, "nest %s: %s %s is outside the buffer:%s", m->nest ? m->nest->nest->name : "-",
+           s ? "store to" : "load from", expr_text(m->p->c, e), t->s);
 }
 
 /* ---- storage ---- */
@@ -60,7 +63,10 @@ static void *room(Machine *m, Mem *x, Ctx *owner, size_t bytes) {
 
 static void place_output(Machine *m, Mem *x) {
     void **out = &m->args->out[x->buf->port];
-    if (*out) { x->p = *out; return; }
+    if (*out) {
+        x->p = *out;
+        return;
+    }
     x->room = 0;
     *out = room(m, x, m->c, bytes_of(m, x, x->n));
 }
@@ -73,22 +79,31 @@ static void bind(Machine *m, const Ins *i) {
     case SP_IN: x->p = (char *)(uintptr_t)m->args->in[x->buf->port]; break;
     case SP_OUT: place_output(m, x); break;
     case SP_CONST:
-        if (!x->buf->data) gd_fail(m->c, 206, "print it with its data", "constant %s has no data", x->buf->name);
+        if (!x->buf->data)
+            gd_fail(m->c, 206, "print it with its data", "constant %s has no data", x->buf->name);
         x->p = (char *)(uintptr_t)x->buf->data;
         break;
     case SP_ARENA:
-        if (!i->b) { room(m, x, m->s, bytes); break; }
+        if (!i->b) {
+            room(m, x, m->s, bytes);
+            break;
+        }
         x->p = m->arena + m->r[i->b];
         if ((int64_t)m->r[i->b] < 0 || (int64_t)bytes > m->arena_bytes - (int64_t)m->r[i->b])
             gd_bug(m->c, "%s lies outside the arena", x->buf->name);
         break;
-    case SP_HEAP: case SP_LOCAL: case SP_REG: gd_bug(m->c, "%s cannot be bound", x->buf->name);
+    case SP_HEAP:
+    case SP_LOCAL:
+    case SP_REG: gd_bug(m->c, "%s cannot be bound", x->buf->name);
     }
 }
 
 static void heap_alloc(Machine *m, Mem *x, int64_t n) {
     x->n = n > 0 ? n : 0;
-    if (x->buf->space == SP_OUT) { place_output(m, x); return; }
+    if (x->buf->space == SP_OUT) {
+        place_output(m, x);
+        return;
+    }
     if (x->own) gd_bug(m->c, "%s is allocated twice", x->buf->name);
     size_t bytes = bytes_of(m, x, x->n);
     if (bytes >= gd_budget(m->c)->max_bytes || !(x->own = malloc(bytes + 1)))
@@ -126,7 +141,8 @@ static void heap_take(Machine *m, Mem *to, Mem *from) {
 static void symbol(Machine *m, const Ins *i) {
     const Var *v = i->at;
     int64_t n = (int64_t)m->r[i->a];
-    if (n < v->lo || n > v->hi) gd_bug(m->c, "symbol %s becomes %lld, outside its range", v->name, (long long)n);
+    if (n < v->lo || n > v->hi)
+        gd_bug(m->c, "symbol %s becomes %lld, outside its range", v->name, (long long)n);
     m->r[i->dst] = (uint64_t)n;
 }
 
@@ -151,7 +167,8 @@ static void load(Machine *m, const Ins *i) {
     const Mem *x = &m->code->mem.v[i->mem];
     int n = active(m, i), bytes = gd_dtypes[i->dt].bytes;
     const char *p = n ? x->p + offset(m, i, n, x->n) * bytes : NULL;
-    for (int k = 0; k < (int)i->lanes; k++) m->r[i->dst + (uint32_t)k] = k < n ? gd_load_bits((DType)i->dt, p + k * bytes) : 0;
+    for (int k = 0; k < (int)i->lanes; k++)
+        m->r[i->dst + (uint32_t)k] = k < n ? gd_load_bits((DType)i->dt, p + k * bytes) : 0;
 }
 
 static void store(Machine *m, const Ins *i) {
@@ -213,7 +230,9 @@ static int run(Machine *m) {
             }
             break;
         }
-        case I_LOAD64: memcpy(r + i->dst, mem[i->mem].p + 8 * offset(m, i, i->lanes, mem[i->mem].n), 8 * i->lanes); break;
+        case I_LOAD64:
+            memcpy(r + i->dst, mem[i->mem].p + 8 * offset(m, i, i->lanes, mem[i->mem].n), 8 * i->lanes);
+            break;
         case I_STORE32: {
             char *p = mem[i->mem].p + 4 * offset(m, i, i->lanes, mem[i->mem].n);
             for (uint32_t k = 0; k < i->lanes; k++) {
@@ -222,7 +241,9 @@ static int run(Machine *m) {
             }
             break;
         }
-        case I_STORE64: memcpy(mem[i->mem].p + 8 * offset(m, i, i->lanes, mem[i->mem].n), r + i->dst, 8 * i->lanes); break;
+        case I_STORE64:
+            memcpy(mem[i->mem].p + 8 * offset(m, i, i->lanes, mem[i->mem].n), r + i->dst, 8 * i->lanes);
+            break;
         case I_LOAD: load(m, i); break;
         case I_STORE: store(m, i); break;
         case I_LOAD_REG: load_reg(m, i); break;
@@ -267,11 +288,15 @@ static int run(Machine *m) {
 }
 
 int interp_run(Ctx *c, Ctx *s, const Program *p, Code *code, LoopArgs *a) {
-    Machine m = {.c = c, .s = s, .p = p, .code = code, .args = a, .r = gd_new_array(s, uint64_t, code->slots)};
+    Machine m = {
+        .c = c, .s = s, .p = p, .code = code, .args = a, .r = gd_new_array(s, uint64_t, code->slots)};
     for (int i = 0; i < p->syms.n; i++) {
         const Var *v = p->syms.v[i];
         const Slot *slot = map_getp(code->vars, v);
-        if (v->data) { m.r[slot->at] = (uint64_t)-1; continue; }
+        if (v->data) {
+            m.r[slot->at] = (uint64_t)-1;
+            continue;
+        }
         if (a->syms[i] < v->lo || a->syms[i] > v->hi) return STATUS_SHAPE;
         m.r[slot->at] = (uint64_t)a->syms[i];
     }
@@ -285,7 +310,12 @@ int interp_run(Ctx *c, Ctx *s, const Program *p, Code *code, LoopArgs *a) {
 
 /* ---- the door: all that a run needs lies in a Ctx of its own ---- */
 
-typedef struct Run { Ctx *c; const Program *p; LoopArgs *a; int status; } Run;
+typedef struct Run {
+    Ctx *c;
+    const Program *p;
+    LoopArgs *a;
+    int status;
+} Run;
 
 static void free_heap(void *arg) {
     Code *code = arg;

@@ -1,7 +1,8 @@
 /* Making loop programs: buffers, statements, walks and copies.
 
-   Whatever is made is complete: a loop's variable carries the bounds its trip count gives, a nest's name is unique in
-   the program, a buffer stands in the program's lists. Walks visit each statement once, so they end. */
+   Whatever is made is complete: a loop's variable carries the bounds its trip count gives, a nest's name is
+   unique in the program, a buffer stands in the program's lists. Walks visit each statement once, so they
+   end. */
 #include "loop.h"
 
 Program *program_new(Ctx *c, const char *name) {
@@ -30,14 +31,17 @@ static Buf *new_buf(Program *p, Space space, DType dt, int rank, Expr *const *di
 Buf *buf_new(Program *p, Space space, DType dt, int rank, Expr *const *dim, const char *name) {
     Buf *b = new_buf(p, space, dt, rank, dim, name);
     switch (space) {
-    case SP_IN: case SP_OUT:
+    case SP_IN:
+    case SP_OUT:
         for (int i = 0; i < p->params.n; i++) b->port += p->params.v[i]->space == space;
         vec_push(p->c, &p->params, b);
         vec_push(p->c, &p->port_names, name);
         break;
     case SP_CONST: vec_push(p->c, &p->consts, b); break;
-    case SP_ARENA: case SP_HEAP: vec_push(p->c, &p->bufs, b); break;
-    case SP_LOCAL: case SP_REG: break;
+    case SP_ARENA:
+    case SP_HEAP: vec_push(p->c, &p->bufs, b); break;
+    case SP_LOCAL:
+    case SP_REG: break;
     }
     return b;
 }
@@ -69,7 +73,8 @@ Expr *buf_address(Ctx *c, const Buf *b, Expr *const *index) {
 Expr *buf_size(Ctx *c, const Buf *b) {
     Expr *n = expr_int(c, 1), *one = n;
     for (int i = 0; i < b->rank; i++)
-        n = b->stride ? expr_add(c, n, expr_mul(c, expr_sub(c, b->dim[i], one), b->stride[i])) : expr_mul(c, n, b->dim[i]);
+        n = b->stride ? expr_add(c, n, expr_mul(c, expr_sub(c, b->dim[i], one), b->stride[i]))
+                      : expr_mul(c, n, b->dim[i]);
     return b->stride ? expr2(c, E_MAX, n, expr_int(c, 0)) : n;
 }
 
@@ -166,7 +171,10 @@ void stmt_exprs(Stmt *s, Expr *(*fn)(void *, Expr *), void *arg) {
 
 /* ---- copies ---- */
 
-typedef struct Clone { Program *p; Map *map; } Clone; /* Var* to Expr*, and Buf* to Buf* */
+typedef struct Clone {
+    Program *p;
+    Map *map;
+} Clone; /* Var* to Expr*, and Buf* to Buf* */
 
 /* A view of a buffer that was declared inside the copied part is a view of the copy. */
 static Buf *clone_buf(Clone *k, Buf *b) {
@@ -195,7 +203,8 @@ static Expr *clone_node(void *arg, Expr *e) {
 }
 static Expr *clone_expr(Clone *k, Expr *e) { return e ? expr_rewrite(k->p->c, e, clone_node, k) : NULL; }
 
-/* The maker may know more of a let than its value shows; that stays true unless what is put in changes the range. */
+/* The maker may know more of a let than its value shows; that stays true unless what is put in changes the
+ * range. */
 static Var *clone_var(Clone *k, const Var *v, Expr *def) {
     Ctx *c = k->p->c;
     Var *n = var_new(c, v->kind, v->type, v->name, v->lo, v->hi);

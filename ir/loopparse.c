@@ -1,8 +1,8 @@
 /* Loop programs from text: the other direction of looptext.c.
 
-   The text is a user's: whatever is wrong with it is E104 with line and column, and what only the whole program shows
-   (a broken invariant) is E104 too. Blocks are by indentation, two spaces a level. Every step takes a line or a word, and
-   nesting is counted, so it ends. */
+   The text is a user's: whatever is wrong with it is E104 with line and column, and what only the whole
+   program shows (a broken invariant) is E104 too. Blocks are by indentation, two spaces a level. Every step
+   takes a line or a word, and nesting is counted, so it ends. */
 #include "text.h"
 #include <ctype.h>
 
@@ -28,7 +28,10 @@ static void find_line(Reader *r) {
     Parser *s = &r->s;
     for (;;) {
         s->line_start = s->at;
-        if (s->at == s->end) { r->indent = -1; return; }
+        if (s->at == s->end) {
+            r->indent = -1;
+            return;
+        }
         parse_space(s);
         if (s->at < s->end && *s->at == '\r') s->at++;
         if (s->at == s->end || *s->at == '\n' || *s->at == ';') {
@@ -40,7 +43,8 @@ static void find_line(Reader *r) {
         }
         int64_t spaces = s->at - s->line_start;
         if (spaces % 2) parse_fail(s, "indent by two spaces a level", "the line starts at an odd column");
-        if (spaces / 2 > MAX_INDENT) gd_fail(r->c, 504, NULL, "line %d: more than %d levels", s->line, MAX_INDENT);
+        if (spaces / 2 > MAX_INDENT)
+            gd_fail(r->c, 504, NULL, "line %d: more than %d levels", s->line, MAX_INDENT);
         r->indent = (int)(spaces / 2);
         return;
     }
@@ -106,7 +110,9 @@ static const char *quoted(Reader *r) {
     return gd_strndup(r->c, start, (size_t)(s->at++ - start));
 }
 
-static int digit(char ch) { return isdigit((unsigned char)ch) ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1; }
+static int digit(char ch) {
+    return isdigit((unsigned char)ch) ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
+}
 
 static const char *unescaped(Ctx *c, const char *s) {
     char *out = gd_strdup(c, s), *q = out;
@@ -121,7 +127,8 @@ static const char *unescaped(Ctx *c, const char *s) {
 
 static double clause_number(Reader *r, const char *s, size_t n) {
     uint64_t bits;
-    if (!const_parse(r->c, F64, s, n, &bits)) parse_fail(&r->s, NULL, "'%.*s' is not a number", (int)(n > 80 ? 80 : n), s);
+    if (!const_parse(r->c, F64, s, n, &bits))
+        parse_fail(&r->s, NULL, "'%.*s' is not a number", (int)(n > 80 ? 80 : n), s);
     return gd_to_double(F64, bits);
 }
 
@@ -136,7 +143,8 @@ static bool range(Reader *r, Var *v) {
 
 /* ---- buffers ---- */
 
-/* name: f32[2, 3] stride [...] of base at origin @ offset "label"; space is only asked when there is no base. */
+/* name: f32[2, 3] stride [...] of base at origin @ offset "label"; space is only asked when there is no base.
+ */
 static Buf *buffer(Reader *r, Space space, bool view) {
     Parser *s = &r->s;
     Expr *dim[MAX_DIMS], *stride[MAX_DIMS];
@@ -149,7 +157,8 @@ static Buf *buffer(Reader *r, Space space, bool view) {
     bool strided = parse_eat(s, "stride");
     if (strided) {
         parse_need(s, "[");
-        if (parse_list(s, "]", stride, MAX_DIMS) != rank) parse_fail(s, NULL, "%s has %d dims, but other strides", name, rank);
+        if (parse_list(s, "]", stride, MAX_DIMS) != rank)
+            parse_fail(s, NULL, "%s has %d dims, but other strides", name, rank);
     }
     Buf *b;
     if (view) {
@@ -158,9 +167,15 @@ static Buf *buffer(Reader *r, Space space, bool view) {
         parse_need(s, "at");
         b = buf_view(r->p, base, parse_index(s), rank, dim, strided ? stride : NULL);
         b->name = name;
-        if (b->dt != t.dt || b->lanes != t.lanes) { s->at = start; parse_fail(s, NULL, "a view has the type of its base"); }
+        if (b->dt != t.dt || b->lanes != t.lanes) {
+            s->at = start;
+            parse_fail(s, NULL, "a view has the type of its base");
+        }
     } else {
-        if (t.lanes > 1 && space != SP_REG) { s->at = start; parse_fail(s, NULL, "only registers are vectors"); }
+        if (t.lanes > 1 && space != SP_REG) {
+            s->at = start;
+            parse_fail(s, NULL, "only registers are vectors");
+        }
         b = buf_new(r->p, space, (DType)t.dt, rank, dim, name);
         b->lanes = t.lanes;
         if (strided) {
@@ -177,7 +192,8 @@ static Buf *buffer(Reader *r, Space space, bool view) {
 
 static int64_t elements(Reader *r, const Buf *b) {
     int64_t n;
-    if (!is_int(buf_size(r->c, b), &n) || n < 0) parse_fail(&r->s, NULL, "the size of constant %s is not known", b->name);
+    if (!is_int(buf_size(r->c, b), &n) || n < 0)
+        parse_fail(&r->s, NULL, "the size of constant %s is not known", b->name);
     gd_mul(r->c, n, gd_dtypes[b->dt].bytes);
     return n;
 }
@@ -187,7 +203,8 @@ static void inline_data(Reader *r, Buf *b) {
     int64_t n = elements(r, b), i = 0;
     int bytes = gd_dtypes[b->dt].bytes;
     parse_need(s, "[");
-    char *p = n <= s->end - s->at ? gd_alloc_aligned(r->c, (size_t)n * (size_t)bytes) : NULL; /* an element has a character */
+    char *p = n <= s->end - s->at ? gd_alloc_aligned(r->c, (size_t)n * (size_t)bytes)
+                                  : NULL; /* an element has a character */
     if (!p) parse_fail(s, NULL, "%s has %lld elements", b->name, (long long)n);
     if (!parse_eat(s, "]")) {
         do {
@@ -201,12 +218,14 @@ static void inline_data(Reader *r, Buf *b) {
             const char *start = s->at;
             while (s->at < s->end && !strchr(",] \n", *s->at)) s->at++;
             uint64_t bits;
-            if (const_parse(r->c, b->dt, start, (size_t)(s->at - start), &bits)) e = expr_const(r->c, scalar(b->dt), bits);
+            if (const_parse(r->c, b->dt, start, (size_t)(s->at - start), &bits))
+                e = expr_const(r->c, scalar(b->dt), bits);
             else {
                 s->at = start;
                 e = parse_expr(s); /* true, or as_f32(...) */
             }
-            if (!is_const(e) || !type_eq(e->type, scalar(b->dt))) parse_fail(s, NULL, "a number of type %s is wanted", gd_dtypes[b->dt].name);
+            if (!is_const(e) || !type_eq(e->type, scalar(b->dt)))
+                parse_fail(s, NULL, "a number of type %s is wanted", gd_dtypes[b->dt].name);
             gd_store_bits(b->dt, p + i++ * bytes, e->bits);
         } while (parse_eat(s, ","));
         parse_need(s, "]");
@@ -219,7 +238,8 @@ static void inline_data(Reader *r, Buf *b) {
 static void hex_element(Reader *r, char *p, int bytes) {
     Parser *s = &r->s;
     for (int i = bytes - 1; i >= 0; i--, s->at += 2) {
-        int high = s->at < s->end ? digit(s->at[0]) : -1, low = high >= 0 && s->at + 1 < s->end ? digit(s->at[1]) : -1;
+        int high = s->at < s->end ? digit(s->at[0]) : -1,
+            low = high >= 0 && s->at + 1 < s->end ? digit(s->at[1]) : -1;
         if (low < 0) parse_fail(s, NULL, "an element has %d hexadecimal digits", 2 * bytes);
         p[i] = (char)(high * 16 + low);
     }
@@ -228,7 +248,8 @@ static void hex_element(Reader *r, char *p, int bytes) {
 static void data_section(Reader *r) {
     Parser *s = &r->s;
     Buf *b = known_buf(r);
-    if (b->space != SP_CONST || b->base || b->data || b->dt == STRING) parse_fail(s, NULL, "%s takes no data", b->name);
+    if (b->space != SP_CONST || b->base || b->data || b->dt == STRING)
+        parse_fail(s, NULL, "%s takes no data", b->name);
     int64_t n = elements(r, b), i = 0;
     int bytes = gd_dtypes[b->dt].bytes;
     char *p = gd_alloc_aligned(r->c, (size_t)n * (size_t)bytes);
@@ -238,7 +259,8 @@ static void data_section(Reader *r) {
             if (i == n) parse_fail(s, NULL, "%s has only %lld elements", b->name, (long long)n);
             hex_element(r, p + i * bytes, bytes);
             int64_t run = s->at < s->end && *s->at == '*' ? (s->at++, parse_int(s)) : 1;
-            if (run < 1 || run > n - i) parse_fail(s, NULL, "%s has only %lld elements", b->name, (long long)n);
+            if (run < 1 || run > n - i)
+                parse_fail(s, NULL, "%s has only %lld elements", b->name, (long long)n);
             for (int64_t k = 1; k < run; k++) memcpy(p + (i + k) * bytes, p + i * bytes, (size_t)bytes);
             i += run;
         }
@@ -273,7 +295,10 @@ static void loops(Reader *r, Block *to, LoopMode mode, bool free, int indent) {
         f = stmt_for(r->p, to, name, parse_index(s), free);
         f->mode = (uint8_t)mode;
         if (mode == L_VECTOR) f->width = vector_width(r, f->e);
-        if (ranged) { f->var->lo = given.lo; f->var->hi = given.hi; }
+        if (ranged) {
+            f->var->lo = given.lo;
+            f->var->hi = given.hi;
+        }
         define(r, name, f->var, NULL);
         to = &f->body;
     } while (parse_eat(s, ","));
@@ -314,7 +339,10 @@ static void let(Reader *r, Block *to) {
         return;
     }
     Stmt *f = stmt_let(r->p, to, name, parse_expr(s));
-    if (ranged) { f->var->lo = given.lo; f->var->hi = given.hi; }
+    if (ranged) {
+        f->var->lo = given.lo;
+        f->var->hi = given.hi;
+    }
     define(r, name, f->var, NULL);
 }
 
@@ -343,7 +371,8 @@ static void nest_clauses(Reader *r, NestInfo *n) {
 
 static void nest(Reader *r, Block *to, int indent) {
     const char *name = parse_word(&r->s);
-    if (map_has(r->p->nest_names, name, strlen(name))) parse_fail(&r->s, NULL, "there are two nests '%.80s'", name);
+    if (map_has(r->p->nest_names, name, strlen(name)))
+        parse_fail(&r->s, NULL, "there are two nests '%.80s'", name);
     Stmt *f = stmt_nest(r->p, to, name);
     nest_clauses(r, f->nest);
     end_line(r);
@@ -433,15 +462,31 @@ static void statement(Reader *r, Block *to, int indent) {
         return;
     }
     if (is_store(r)) store(r, to);
-    else if (parse_eat(s, "for")) { loops(r, to, L_SERIAL, false, indent); return; }
-    else if (parse_eat(s, "each")) { loops(r, to, L_SERIAL, true, indent); return; }
-    else if (parse_eat(s, "parallel")) { loops(r, to, L_PARALLEL, true, indent); return; }
-    else if (parse_eat(s, "vector")) { loops(r, to, L_VECTOR, true, indent); return; }
-    else if (parse_eat(s, "unroll")) { loops(r, to, L_UNROLL, !parse_eat(s, "for"), indent); return; }
-    else if (parse_eat(s, "while")) { branch(r, to, S_WHILE, indent); return; }
-    else if (parse_eat(s, "if")) { branch(r, to, S_IF, indent); return; }
-    else if (parse_eat(s, "nest")) { nest(r, to, indent); return; }
-    else simple(r, to);
+    else if (parse_eat(s, "for")) {
+        loops(r, to, L_SERIAL, false, indent);
+        return;
+    } else if (parse_eat(s, "each")) {
+        loops(r, to, L_SERIAL, true, indent);
+        return;
+    } else if (parse_eat(s, "parallel")) {
+        loops(r, to, L_PARALLEL, true, indent);
+        return;
+    } else if (parse_eat(s, "vector")) {
+        loops(r, to, L_VECTOR, true, indent);
+        return;
+    } else if (parse_eat(s, "unroll")) {
+        loops(r, to, L_UNROLL, !parse_eat(s, "for"), indent);
+        return;
+    } else if (parse_eat(s, "while")) {
+        branch(r, to, S_WHILE, indent);
+        return;
+    } else if (parse_eat(s, "if")) {
+        branch(r, to, S_IF, indent);
+        return;
+    } else if (parse_eat(s, "nest")) {
+        nest(r, to, indent);
+        return;
+    } else simple(r, to);
     end_line(r);
     s->shared.n = 0;
 }

@@ -1,21 +1,28 @@
 /* Loop programs as text: docs/loop-ir.md. One statement a line, two spaces of indent a level.
 
-   The text is complete and depends on the program only: parsing it and printing the result gives the text again.
-   Names are made unique where they are visible: name, name_1, ... A name that leaves its scope is free for the
-   next one, so every nest may have its n, h and w. A value that a statement uses more than once is printed
-   once, on a line `$1 = ...` of its own before the statement, so the text grows no faster than the program. */
+   The text is complete and depends on the program only: parsing it and printing the result gives the text
+   again. Names are made unique where they are visible: name, name_1, ... A name that leaves its scope is free
+   for the next one, so every nest may have its n, h and w. A value that a statement uses more than once is
+   printed once, on a line `$1 = ...` of its own before the statement, so the text grows no faster than the
+   program. */
 #include "text.h"
 
-typedef struct Taken { int live, next; } Taken;           /* of a name: used now; where to look for a free suffix */
-typedef struct Undo { Taken *taken, before; } Undo;
-typedef struct Live { int first, last; } Live;            /* nests that touch a buffer */
+typedef struct Taken {
+    int live, next;
+} Taken; /* of a name: used now; where to look for a free suffix */
+typedef struct Undo {
+    Taken *taken, before;
+} Undo;
+typedef struct Live {
+    int first, last;
+} Live; /* nests that touch a buffer */
 
 typedef struct Printer {
     Text *t;
-    Ctx *s;           /* scratch */
+    Ctx *s; /* scratch */
     const Program *p;
     bool brief;
-    Map *names;       /* Var, Buf, shared Expr to Named */
+    Map *names; /* Var, Buf, shared Expr to Named */
     Map *taken;
     VEC(Undo) undo;
     VEC(Buf *) views; /* in order of appearance, bases first */
@@ -92,7 +99,10 @@ static void line(Printer *k) {
 /* A string that is escaped already, kept within its clause and its line. */
 static void clause(Text *t, const char *s, bool quoted) {
     size_t n = strlen(s);
-    while (!quoted && n && *s == ' ') { s++; n--; }
+    while (!quoted && n && *s == ' ') {
+        s++;
+        n--;
+    }
     while (!quoted && n && s[n - 1] == ' ') n--;
     for (size_t i = 0; i < n; i++) {
         unsigned char ch = (unsigned char)s[i];
@@ -178,14 +188,23 @@ static bool note_stmt(void *arg, Stmt *s) {
         k->mark = expr_mark(k->p->c);
     }
     stmt_exprs(s, note_expr, k);
-    if (s->buf) { note_view(k, s->buf); note_live(k, s->buf); }
+    if (s->buf) {
+        note_view(k, s->buf);
+        note_live(k, s->buf);
+    }
     if (s->from) note_view(k, s->from);
     return true;
 }
 
 /* ---- statements ---- */
 
-typedef struct Shared { Printer *k; uint32_t once, twice; VEC(Expr *) list; Map *map; int n; } Shared;
+typedef struct Shared {
+    Printer *k;
+    uint32_t once, twice;
+    VEC(Expr *) list;
+    Map *map;
+    int n;
+} Shared;
 
 static void count_uses(Shared *h, Expr *e) {
     if (expr_cheap(e)) return;
@@ -199,7 +218,10 @@ static void count_uses(Shared *h, Expr *e) {
     for (int i = 0; i < e->nargs; i++) count_uses(h, e->arg[i]);
 }
 
-static Expr *count_expr(void *arg, Expr *e) { count_uses(arg, e); return e; }
+static Expr *count_expr(void *arg, Expr *e) {
+    count_uses(arg, e);
+    return e;
+}
 
 static void print_shared(void *arg, Expr *e) {
     Shared *h = arg;
@@ -255,7 +277,10 @@ static void range(Printer *k, const Var *v, Expr *def) {
     int64_t lo, hi;
     if (!type_eq(v->type, scalar(I64))) return;
     expr_range(k->p->c, def, &lo, &hi);
-    if (v->kind == V_LOOP) { lo = 0; hi = hi == INT64_MAX ? hi : hi - 1; }
+    if (v->kind == V_LOOP) {
+        lo = 0;
+        hi = hi == INT64_MAX ? hi : hi - 1;
+    }
     if (v->lo == lo && v->hi == hi) return;
     text_put(k->t, ": ");
     limit(k->t, v->lo);
@@ -286,7 +311,8 @@ static const Stmt *loop_line(Printer *k, const Stmt *s) {
 
 static void nest_line(Printer *k, const NestInfo *n) {
     text_printf(k->t, "nest %s", n->name);
-    const char *const word[] = {"source", "schedule", "note"}, *const text[] = {n->source, n->schedule, n->note};
+    const char *const word[] = {"source", "schedule", "note"}, *const text[] = {n->source, n->schedule,
+                                                                                n->note};
     for (int i = 0; i < 3; i++) {
         if (!says(text[i])) continue;
         text_printf(k->t, " ; %s ", word[i]);
@@ -352,15 +378,25 @@ static void statement(Printer *k, Stmt *s) {
     line(k);
     switch (s->kind) {
     case S_FOR: body = &loop_line(k, s)->body; break;
-    case S_WHILE: text_put(k->t, "while "); expr(k, s->e); break;
-    case S_IF: text_put(k->t, "if "); expr(k, s->e); break;
+    case S_WHILE:
+        text_put(k->t, "while ");
+        expr(k, s->e);
+        break;
+    case S_IF:
+        text_put(k->t, "if ");
+        expr(k, s->e);
+        break;
     case S_LET: let_line(k, s); break;
     case S_STORE: store_line(k, s); break;
     case S_DECL: decl_lines(k, s); break;
     case S_ALLOC: text_printf(k->t, "alloc %s", name_of(k, s->buf)); break;
     case S_FREE: text_printf(k->t, "free %s", name_of(k, s->buf)); break;
     case S_MOVE: text_printf(k->t, "move %s from %s", name_of(k, s->buf), name_of(k, s->from)); break;
-    case S_CHECK: text_put(k->t, "check "); expr(k, s->e); text_printf(k->t, " status %d", s->status); break;
+    case S_CHECK:
+        text_put(k->t, "check ");
+        expr(k, s->e);
+        text_printf(k->t, " status %d", s->status);
+        break;
     case S_NEST: nest_line(k, s->nest); break;
     }
     text_put(k->t, "\n");
@@ -391,7 +427,10 @@ static void inline_data(Printer *k, const Buf *b, int64_t n) {
         if (i) text_put(k->t, ", ");
         if (b->dt == STRING) {
             text_put(k->t, "\"");
-            clause(k->t, gd_escape(k->s, ((const char *const *)b->data)[i], strlen(((const char *const *)b->data)[i])), true);
+            clause(
+                k->t,
+                gd_escape(k->s, ((const char *const *)b->data)[i], strlen(((const char *const *)b->data)[i])),
+                true);
             text_put(k->t, "\"");
             continue;
         }
@@ -441,7 +480,8 @@ static void buffer_lines(Printer *k) {
         const Buf *b = p->bufs.v[i];
         const Live *l = map_getp(k->live, b);
         buffer(k, b, b->space == SP_HEAP ? "heap" : "arena");
-        if (l && l->first >= 0) text_printf(k->t, " ; live %s..%s", k->nests.v[l->first], k->nests.v[l->last]);
+        if (l && l->first >= 0)
+            text_printf(k->t, " ; live %s..%s", k->nests.v[l->first], k->nests.v[l->last]);
         text_put(k->t, "\n");
     }
     for (int i = 0; i < k->views.n; i++) {
@@ -502,12 +542,23 @@ static void data_section(Printer *k, const Buf *b) {
 
 /* ---- the doors ---- */
 
-typedef struct Job { Text *t; const Program *p; bool brief; } Job;
+typedef struct Job {
+    Text *t;
+    const Program *p;
+    bool brief;
+} Job;
 
 static void print(Ctx *s, void *arg) {
     const Job *j = arg;
-    Printer k = {.t = j->t, .s = s, .p = j->p, .brief = j->brief, .names = map_new(s), .taken = map_new(s), .seen = map_new(s),
-                 .live = map_new(s), .mark = expr_mark(j->p->c)};
+    Printer k = {.t = j->t,
+                 .s = s,
+                 .p = j->p,
+                 .brief = j->brief,
+                 .names = map_new(s),
+                 .taken = map_new(s),
+                 .seen = map_new(s),
+                 .live = map_new(s),
+                 .mark = expr_mark(j->p->c)};
     block_walk((Block *)&j->p->body, note_stmt, &k);
     head(&k);
     block(&k, &j->p->body);
@@ -522,7 +573,8 @@ void loop_print_brief(Text *t, const Program *p) { gd_scratch(t->c, print, &(Job
 
 const char *stmt_text(Ctx *c, const Stmt *s) {
     Text *t = text_new(c);
-    const char *buf = s->buf ? s->buf->name : "?", *e = s->e ? expr_text(c, s->e) : "?", *var = s->var ? s->var->name : "?";
+    const char *buf = s->buf ? s->buf->name : "?", *e = s->e ? expr_text(c, s->e) : "?",
+               *var = s->var ? s->var->name : "?";
     switch (s->kind) {
     case S_FOR: text_printf(t, "%s %s in %s", loop_word(s), var, e); break;
     case S_WHILE: text_printf(t, "while %s", e); break;
@@ -532,7 +584,8 @@ const char *stmt_text(Ctx *c, const Stmt *s) {
         text_put(t, buf);
         for (int i = 0; i < s->nindex; i++) text_printf(t, "%s%s", i ? ", " : "[", expr_text(c, s->index[i]));
         text_printf(t, "%s = %s", s->nindex ? "]" : "", e);
-        if (s->mask) text_printf(t, " %s %s", s->mask->type.dt == BOOL ? "if" : "count", expr_text(c, s->mask));
+        if (s->mask)
+            text_printf(t, " %s %s", s->mask->type.dt == BOOL ? "if" : "count", expr_text(c, s->mask));
         break;
     case S_DECL: text_printf(t, "%s %s", s->buf && s->buf->space == SP_REG ? "reg" : "local", buf); break;
     case S_ALLOC: text_printf(t, "alloc %s", buf); break;

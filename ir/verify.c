@@ -1,9 +1,9 @@
 /* The verifier: every invariant of loop.h and expr.h that can be checked, in one walk over the program.
 
-   loop_fault says what is wrong first, and where; loop_verify makes a bug of it, loop_parse a user's error. The walk
-   keeps what is in scope, and for every variable the loops it depends on (one bit a loop level), so that a store whose
-   place is the same in all iterations of a loop that claims to be free is found. It visits a statement once and an
-   expression once a statement, so it ends. */
+   loop_fault says what is wrong first, and where; loop_verify makes a bug of it, loop_parse a user's error.
+   The walk keeps what is in scope, and for every variable the loops it depends on (one bit a loop level), so
+   that a store whose place is the same in all iterations of a loop that claims to be free is found. It visits
+   a statement once and an expression once a statement, so it ends. */
 #include "text.h"
 
 /* ---- expressions ---- */
@@ -13,14 +13,35 @@ static bool number_type(DType t) { return dt_float(t) || dt_int(t); }
 static const char *operand_fault(ExprKind op, Type t) {
     DType dt = (DType)t.dt;
     switch (op) {
-    case E_ADD: case E_SUB: case E_MUL: case E_DIV: case E_REM: case E_NEG: case E_ABS: case E_MIN: case E_MAX: case E_FMA:
-    case E_LT: case E_LE:
-        return number_type(dt) ? NULL : "arithmetic is of f32, f64 and integers";
-    case E_SQRT: case E_FLOOR: case E_CEIL: case E_TRUNC: case E_RINT: case E_COPYSIGN: case E_ISNAN:
-        return dt_float(dt) ? NULL : "this operator is of f32 and f64";
-    case E_FDIV: case E_FMOD: case E_SHL: case E_SHR: return dt_int(dt) ? NULL : "this operator is of integers";
-    case E_AND: case E_OR: case E_XOR: case E_NOT: return dt_int(dt) || dt == BOOL ? NULL : "logic is of integers and bools";
-    case E_EQ: case E_NE: return dt != STRING && gd_dtypes[dt].bytes <= 8 ? NULL : "this type cannot be compared";
+    case E_ADD:
+    case E_SUB:
+    case E_MUL:
+    case E_DIV:
+    case E_REM:
+    case E_NEG:
+    case E_ABS:
+    case E_MIN:
+    case E_MAX:
+    case E_FMA:
+    case E_LT:
+    case E_LE: return number_type(dt) ? NULL : "arithmetic is of f32, f64 and integers";
+    case E_SQRT:
+    case E_FLOOR:
+    case E_CEIL:
+    case E_TRUNC:
+    case E_RINT:
+    case E_COPYSIGN:
+    case E_ISNAN: return dt_float(dt) ? NULL : "this operator is of f32 and f64";
+    case E_FDIV:
+    case E_FMOD:
+    case E_SHL:
+    case E_SHR: return dt_int(dt) ? NULL : "this operator is of integers";
+    case E_AND:
+    case E_OR:
+    case E_XOR:
+    case E_NOT: return dt_int(dt) || dt == BOOL ? NULL : "logic is of integers and bools";
+    case E_EQ:
+    case E_NE: return dt != STRING && gd_dtypes[dt].bytes <= 8 ? NULL : "this type cannot be compared";
     default: return NULL;
     }
 }
@@ -30,16 +51,20 @@ static const char *conversion_fault(ExprKind op, Type to, Type from) {
     if (to.lanes != from.lanes) return "a conversion keeps the number of lanes";
     if (op == E_BITS) {
         bool opaque = t == STRING || f == STRING || t == BOOL || f == BOOL || t == C128 || f == C128;
-        return opaque || gd_dtypes[t].bytes != gd_dtypes[f].bytes ? "a bit cast is between types of one size" : NULL;
+        return opaque || gd_dtypes[t].bytes != gd_dtypes[f].bytes ? "a bit cast is between types of one size"
+                                                                  : NULL;
     }
     if (t == STRING || f == STRING || gd_dtypes[t].kind == DK_COMPLEX || gd_dtypes[f].kind == DK_COMPLEX)
         return "this type cannot be converted";
-    if ((dt_small(t) && f != F32) || (dt_small(f) && t != F32)) return "small floats convert from and to f32 only";
+    if ((dt_small(t) && f != F32) || (dt_small(f) && t != F32))
+        return "small floats convert from and to f32 only";
     return NULL;
 }
 
 const char *expr_fault(ExprKind op, Type t, int n, Expr *const *a) {
-    static const struct { uint8_t arity, result; } row[E_KINDS] = {
+    static const struct {
+        uint8_t arity, result;
+    } row[E_KINDS] = {
 #define RESULT_SAME 0
 #define RESULT_BOOL 1
 #define RESULT_OWN 2
@@ -49,11 +74,14 @@ const char *expr_fault(ExprKind op, Type t, int n, Expr *const *a) {
     };
     if (n != row[op].arity) return "an operator has the wrong number of operands";
     Type first = a[0]->type;
-    if (op == E_SPLAT) return first.lanes != 1 || t.dt != first.dt ? "a splat makes a vector of a scalar" : NULL;
+    if (op == E_SPLAT)
+        return first.lanes != 1 || t.dt != first.dt ? "a splat makes a vector of a scalar" : NULL;
     if (op == E_CAST || op == E_BITS) return conversion_fault(op, t, first);
     if (op == E_SELECT) {
         if (first.dt != BOOL || first.lanes != a[1]->type.lanes) return "a selection has one bool a lane";
-        return !type_eq(a[1]->type, a[2]->type) || !type_eq(t, a[1]->type) ? "both sides of a selection have one type" : NULL;
+        return !type_eq(a[1]->type, a[2]->type) || !type_eq(t, a[1]->type)
+                   ? "both sides of a selection have one type"
+                   : NULL;
     }
     for (int i = 1; i < n; i++)
         if (!type_eq(a[i]->type, first)) return "the operands differ in type";
@@ -75,22 +103,26 @@ bool expr_cheap(const Expr *e) {
 enum { LEVELS = 63 };
 #define ALL_LOOPS UINT64_MAX
 
-typedef struct Known { bool live, gone; uint64_t loops; int level; } Known; /* of a variable or buffer */
+typedef struct Known {
+    bool live, gone;
+    uint64_t loops;
+    int level;
+} Known; /* of a variable or buffer */
 
 typedef struct Check {
     Ctx *c, *s;
     const Program *p;
-    const char *fault;  /* the first one */
+    const char *fault; /* the first one */
     const Stmt *nest, *stmt;
-    Map *known;         /* Var or Buf to Known */
+    Map *known; /* Var or Buf to Known */
     VEC(Known *) scope;
-    Map *bufs;          /* whose dims were checked */
+    Map *bufs; /* whose dims were checked */
     Map *stmts, *nests;
-    bool free[LEVELS];  /* the loops around, outermost first: iterations in any order, and more than one */
+    bool free[LEVELS]; /* the loops around, outermost first: iterations in any order, and more than one */
     int level;
-    uint64_t guard;     /* loops that the branches around depend on */
+    uint64_t guard; /* loops that the branches around depend on */
     uint32_t mark;
-    uint64_t loops;     /* that the expression at hand depends on */
+    uint64_t loops; /* that the expression at hand depends on */
 } Check;
 
 static void fault(Check *k, const char *fmt, ...) GD_PRINTF(2, 3);
@@ -102,7 +134,8 @@ static void fault(Check *k, const char *fmt, ...) {
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
     const char *at = k->stmt ? stmt_text(k->s, k->stmt) : "its head";
-    k->fault = gd_format(k->c, "%s %s: `%s`: %s", k->nest ? "nest" : "program", k->nest ? k->nest->nest->name : k->p->name, at, what);
+    k->fault = gd_format(k->c, "%s %s: `%s`: %s", k->nest ? "nest" : "program",
+                         k->nest ? k->nest->nest->name : k->p->name, at, what);
 }
 
 static Known *known(Check *k, const void *thing) {
@@ -133,25 +166,36 @@ static void leave_scope(Check *k, int mark) {
 
 static void symbolic(void *arg, Expr *e) {
     Check *k = arg;
-    if (e->kind == E_LOAD || (e->kind == E_VAR && e->var->kind != V_SYM)) fault(k, "dims, strides and places of buffers use symbols only");
+    if (e->kind == E_LOAD || (e->kind == E_VAR && e->var->kind != V_SYM))
+        fault(k, "dims, strides and places of buffers use symbols only");
 }
 
 static void dim(Check *k, const Buf *b, Expr *e) {
-    if (!e || !type_eq(e->type, scalar(I64))) { fault(k, "buffer %s: a dim is not i64", b->name); return; }
+    if (!e || !type_eq(e->type, scalar(I64))) {
+        fault(k, "buffer %s: a dim is not i64", b->name);
+        return;
+    }
     expr_walk(e, expr_mark(k->p->c), symbolic, k);
 }
 
 static void buffer(Check *k, Buf *b) {
-    if (!b) { fault(k, "a buffer is missing"); return; }
+    if (!b) {
+        fault(k, "a buffer is missing");
+        return;
+    }
     if (map_has(k->bufs, &b, sizeof b)) return;
     map_putp(k->bufs, b, b);
     if (!text_identifier(b->name)) fault(k, "a buffer has no proper name");
-    if (b->rank < 0 || b->rank > 30) { fault(k, "buffer %s has %d dims", b->name, b->rank); return; }
+    if (b->rank < 0 || b->rank > 30) {
+        fault(k, "buffer %s has %d dims", b->name, b->rank);
+        return;
+    }
     for (int i = 0; i < b->rank; i++) {
         dim(k, b, b->dim[i]);
         if (b->stride) dim(k, b, b->stride[i]);
     }
-    if (b->lanes < 1 || (b->lanes > 1 && b->space != SP_REG)) fault(k, "buffer %s: only registers are vectors", b->name);
+    if (b->lanes < 1 || (b->lanes > 1 && b->space != SP_REG))
+        fault(k, "buffer %s: only registers are vectors", b->name);
     if (b->base) {
         dim(k, b, b->origin);
         if (b->base->dt != b->dt || b->base->space != b->space || b->base->lanes != b->lanes)
@@ -178,12 +222,17 @@ static bool in_scope(Check *k, Buf *b) {
 static void access(Check *k, Buf *b, int nindex, Expr *const *index, int lanes, const Expr *mask) {
     buffer(k, b);
     if (k->fault || !in_scope(k, b)) return;
-    if (nindex != b->rank) { fault(k, "%s has %d dims, not %d", b->name, b->rank, nindex); return; }
+    if (nindex != b->rank) {
+        fault(k, "%s has %d dims, not %d", b->name, b->rank, nindex);
+        return;
+    }
     for (int i = 0; i < nindex; i++)
         if (!type_eq(index[i]->type, scalar(I64))) fault(k, "an index of %s is not i64", b->name);
-    if (b->space == SP_REG && lanes != b->lanes) fault(k, "register %s has %d lanes, not %d", b->name, b->lanes, lanes);
+    if (b->space == SP_REG && lanes != b->lanes)
+        fault(k, "register %s has %d lanes, not %d", b->name, b->lanes, lanes);
     if (gd_dtypes[b->dt].bytes > 8) fault(k, "%s is of a type that cannot be a value", b->name);
-    bool condition = !mask || type_eq(mask->type, scalar(BOOL)), count = mask && lanes > 1 && type_eq(mask->type, scalar(I64));
+    bool condition = !mask || type_eq(mask->type, scalar(BOOL)),
+         count = mask && lanes > 1 && type_eq(mask->type, scalar(I64));
     if (!condition && !count) fault(k, "a mask is a bool, or for vectors a number of lanes");
 }
 
@@ -196,10 +245,12 @@ static void node(Check *k, Expr *e) {
         const Expr *mask = e->nargs > e->buf->rank ? e->arg[e->buf->rank] : NULL;
         access(k, e->buf, mask ? e->nargs - 1 : e->nargs, e->arg, e->type.lanes, mask);
         if (!k->fault && e->type.dt != e->buf->dt) fault(k, "a load of %s has another type", e->buf->name);
-        if (e->buf->space != SP_IN && e->buf->space != SP_CONST) k->loops = ALL_LOOPS; /* who knows what was stored */
+        if (e->buf->space != SP_IN && e->buf->space != SP_CONST)
+            k->loops = ALL_LOOPS; /* who knows what was stored */
     } else if (e->kind == E_CALL) {
         for (int i = 0; i < e->nargs; i++)
-            if (!type_eq(e->arg[i]->type, e->type)) fault(k, "the arguments of %s differ in type", gd_math_name(e->call));
+            if (!type_eq(e->arg[i]->type, e->type))
+                fault(k, "the arguments of %s differ in type", gd_math_name(e->call));
     } else if (e->kind != E_CONST && e->kind != E_LANE) {
         const char *wrong = expr_fault((ExprKind)e->kind, e->type, e->nargs, e->arg);
         if (wrong) fault(k, "%s: %s", wrong, expr_text(k->s, e));
@@ -219,10 +270,14 @@ static void walk(Check *k, Expr *e) {
 
 /* All expressions of one statement are walked with one mark. Returns the loops that e depends on. */
 static uint64_t expr(Check *k, Expr *e, Type want) {
-    if (!e) { fault(k, "an expression is missing"); return 0; }
+    if (!e) {
+        fault(k, "an expression is missing");
+        return 0;
+    }
     k->loops = 0;
     walk(k, e);
-    if (!k->fault && want.dt != DT_NONE && !type_eq(e->type, want)) fault(k, "an expression has the wrong type: %s", expr_text(k->s, e));
+    if (!k->fault && want.dt != DT_NONE && !type_eq(e->type, want))
+        fault(k, "an expression has the wrong type: %s", expr_text(k->s, e));
     return k->loops;
 }
 
@@ -245,9 +300,11 @@ static void loop(Check *k, Stmt *s) {
         return;
     }
     bool constant = is_int(s->e, &trip);
-    if ((s->mode == L_PARALLEL || s->mode == L_VECTOR) && !s->free) fault(k, "only free loops are parallel or vectors");
+    if ((s->mode == L_PARALLEL || s->mode == L_VECTOR) && !s->free)
+        fault(k, "only free loops are parallel or vectors");
     if (s->mode == L_UNROLL && !constant) fault(k, "the trip count is not a number");
-    if (s->mode == L_VECTOR && (!s->width || expr_max(k->p->c, s->e) > s->width)) fault(k, "the loop is longer than its vector");
+    if (s->mode == L_VECTOR && (!s->width || expr_max(k->p->c, s->e) > s->width))
+        fault(k, "the loop is longer than its vector");
     int mark = k->scope.n;
     bool tracked = k->level < LEVELS;
     enter_scope(k, s->var, s->var->name, tracked ? 1ull << k->level : ALL_LOOPS);
@@ -271,7 +328,10 @@ static void let(Check *k, Stmt *s) {
     Type any = {DT_NONE, 1};
     uint64_t loops = expr(k, s->e, s->var ? s->var->type : any);
     if (k->fault) return;
-    if (!s->var || s->var->kind == V_LOOP) { fault(k, "a let has no variable of its own"); return; }
+    if (!s->var || s->var->kind == V_LOOP) {
+        fault(k, "a let has no variable of its own");
+        return;
+    }
     if (s->var->kind == V_LET) {
         if (s->var->def != s->e) fault(k, "the definition of %s is another one", s->var->name);
         enter_scope(k, s->var, s->var->name, loops);
@@ -294,9 +354,14 @@ static void independent(Check *k, Buf *b, uint64_t loops) {
 
 static void store(Check *k, Stmt *s) {
     uint64_t loops = k->guard;
-    if (!s->buf) { fault(k, "a store has no buffer"); return; }
+    if (!s->buf) {
+        fault(k, "a store has no buffer");
+        return;
+    }
     for (int i = 0; i < s->nindex; i++) loops |= expr(k, s->index[i], scalar(I64));
-    if (s->mask) loops |= expr(k, s->mask, (Type){DT_NONE, 1}); /* before the value: a walk sees only what is new to it */
+    if (s->mask)
+        loops |=
+            expr(k, s->mask, (Type){DT_NONE, 1}); /* before the value: a walk sees only what is new to it */
     expr(k, s->e, (Type){DT_NONE, 1});
     if (k->fault) return;
     access(k, s->buf, s->nindex, s->index, s->e->type.lanes, s->mask);
@@ -309,9 +374,13 @@ static void declare(Check *k, Stmt *s) {
     Buf *b = s->buf;
     buffer(k, b);
     if (k->fault) return;
-    if (b->base || (b->space != SP_REG && b->space != SP_LOCAL)) { fault(k, "%s is declared, but no register or local", b->name); return; }
+    if (b->base || (b->space != SP_REG && b->space != SP_LOCAL)) {
+        fault(k, "%s is declared, but no register or local", b->name);
+        return;
+    }
     if (b->space == SP_REG) constant_size(k, b);
-    else if (expr_max(k->p->c, buf_size(k->p->c, b)) == INT64_MAX) fault(k, "local %s has no largest size", b->name);
+    else if (expr_max(k->p->c, buf_size(k->p->c, b)) == INT64_MAX)
+        fault(k, "local %s has no largest size", b->name);
     enter_scope(k, b, b->name, 0);
 }
 
@@ -324,12 +393,20 @@ static void heap(Check *k, Stmt *s) {
     if (s->kind != S_MOVE) return;
     buffer(k, s->from);
     if (k->fault || !in_scope(k, s->from)) return;
-    if (s->from->base || s->from->space != SP_HEAP || s->from->dt != s->buf->dt || s->from == s->buf) fault(k, "%s cannot be moved there", s->from->name);
+    if (s->from->base || s->from->space != SP_HEAP || s->from->dt != s->buf->dt || s->from == s->buf)
+        fault(k, "%s cannot be moved there", s->from->name);
 }
 
 static void nest(Check *k, Stmt *s) {
-    if (k->nest) { fault(k, "a nest stands inside a nest"); return; }
-    if (!s->nest || !text_identifier(s->nest->name)) { k->stmt = NULL; fault(k, "a nest has no proper name"); return; }
+    if (k->nest) {
+        fault(k, "a nest stands inside a nest");
+        return;
+    }
+    if (!s->nest || !text_identifier(s->nest->name)) {
+        k->stmt = NULL;
+        fault(k, "a nest has no proper name");
+        return;
+    }
     if (map_has(k->nests, s->nest->name, strlen(s->nest->name))) fault(k, "two nests have this name");
     map_puts(k->nests, s->nest->name, s);
     k->nest = s;
@@ -342,15 +419,19 @@ static void statement(Check *k, Stmt *s) {
     k->mark = expr_mark(k->p->c);
     if (map_has(k->stmts, &s, sizeof s)) fault(k, "a statement stands in two places");
     map_putp(k->stmts, s, s);
-    if (s->body.n && s->kind != S_FOR && s->kind != S_WHILE && s->kind != S_IF && s->kind != S_NEST) fault(k, "this statement has no body");
+    if (s->body.n && s->kind != S_FOR && s->kind != S_WHILE && s->kind != S_IF && s->kind != S_NEST)
+        fault(k, "this statement has no body");
     if (s->other.n && s->kind != S_IF) fault(k, "only a branch has an else");
     switch (s->kind) {
     case S_FOR: loop(k, s); return;
-    case S_WHILE: case S_IF: branch(k, s); return;
+    case S_WHILE:
+    case S_IF: branch(k, s); return;
     case S_LET: let(k, s); return;
     case S_STORE: store(k, s); return;
     case S_DECL: declare(k, s); return;
-    case S_ALLOC: case S_FREE: case S_MOVE: heap(k, s); return;
+    case S_ALLOC:
+    case S_FREE:
+    case S_MOVE: heap(k, s); return;
     case S_CHECK:
         expr(k, s->e, scalar(BOOL));
         if (s->status == 0) fault(k, "a check needs a status other than 0");
@@ -379,7 +460,8 @@ static void head(Check *k) {
     if (!text_identifier(p->name)) fault(k, "the program has no proper name");
     for (int i = 0; i < p->syms.n; i++) {
         Var *v = p->syms.v[i];
-        if (v->kind != V_SYM || !type_eq(v->type, scalar(I64)) || !text_identifier(v->name)) fault(k, "a symbol is no i64 symbol");
+        if (v->kind != V_SYM || !type_eq(v->type, scalar(I64)) || !text_identifier(v->name))
+            fault(k, "a symbol is no i64 symbol");
         if (v->lo > v->hi) fault(k, "symbol %s has an empty range", v->name);
         known(k, v)->live = !v->data;
     }
@@ -398,17 +480,27 @@ static void head(Check *k) {
         Buf *b = p->bufs.v[i];
         listed(k, b, b->space == SP_ARENA || b->space == SP_HEAP);
         if (k->fault || b->space != SP_ARENA) continue;
-        if (!p->arena != !b->offset) fault(k, "%s: after `plan` every temporary has an offset, before it none", b->name);
+        if (!p->arena != !b->offset)
+            fault(k, "%s: after `plan` every temporary has an offset, before it none", b->name);
         if (b->offset) dim(k, b, b->offset);
     }
     if (p->arena && !type_eq(p->arena->type, scalar(I64))) fault(k, "the arena's size is not i64");
 }
 
-typedef struct Job { const Program *p; const char *fault; } Job;
+typedef struct Job {
+    const Program *p;
+    const char *fault;
+} Job;
 
 static void check(Ctx *s, void *arg) {
     Job *j = arg;
-    Check k = {.c = j->p->c, .s = s, .p = j->p, .known = map_new(s), .bufs = map_new(s), .stmts = map_new(s), .nests = map_new(s)};
+    Check k = {.c = j->p->c,
+               .s = s,
+               .p = j->p,
+               .known = map_new(s),
+               .bufs = map_new(s),
+               .stmts = map_new(s),
+               .nests = map_new(s)};
     head(&k);
     if (!k.fault) block(&k, (Block *)&j->p->body);
     j->fault = k.fault;

@@ -26,7 +26,7 @@ static const char settings[] =
     "#define INLINE static inline __attribute__((always_inline, unused))\n"
     "#define NEST static __attribute__((noinline))\n"
     "#define LINE __attribute__((aligned(64)))\n"
-    "#define LANE(v, i) (v)[i]\n"
+    "#define LANE(v, i) (v)[i]\n#define ALIGN(n) ((n) < __BIGGEST_ALIGNMENT__ ? (n) : __BIGGEST_ALIGNMENT__)\n"
     "#else\n#define GRADC_GNU 0\n#define INLINE static inline\n#define NEST static\n#define LINE\n#define LANE(v, i) (v).e[i]\n#endif\n";
 
 /* ---- what the program needs ---- */
@@ -111,9 +111,11 @@ static void put_helpers(Gen *g, Text *t) {
         text_putn(t, g->scalars->s, g->scalars->n);
     }
     if (!g->gnu->n) return;
-    text_put(t, "\n/* ---- vectors ---- */\n\n#if GRADC_GNU\n\n");
+    text_put(t, "\n/* ---- vectors ---- */\n\n#if GRADC_GNU\n"
+                "#pragma GCC diagnostic push\n#pragma GCC diagnostic ignored \"-Wconversion\"\n" /* masks of built-in functions: */
+                "#pragma GCC diagnostic ignored \"-Wsign-conversion\"\n#pragma GCC diagnostic ignored \"-Woverflow\"\n\n");
     text_putn(t, g->gnu->s, g->gnu->n);
-    text_put(t, "\n#else\n\n");
+    text_put(t, "\n#pragma GCC diagnostic pop\n#else\n\n");
     text_putn(t, g->plain->s, g->plain->n);
     text_put(t, "\n#endif\n");
 }

@@ -189,13 +189,14 @@ static bool decided(const Expr *e, bool *value) {
     return false;
 }
 
-/* A float constant c for which max(x, c) is c > x ? c : x, bit for bit: not NaN, and not the zero that wins a tie. */
+/* A float constant c for which max(x, c) is c > x ? c : x, bit for bit: not NaN, and no zero (+0 counts for max, where relu
+   takes care of it). */
 static const Expr *simple_bound(const Expr *e, const Expr **x) {
     for (int i = 1; i >= 0; i--) {
         const Expr *k = e->arg[i];
         if (!is_const(k) || !dt_float((DType)k->type.dt)) continue;
         double v = gd_to_double((DType)k->type.dt, k->bits);
-        if (v != v || (e->kind == E_MIN && v == 0 && k->bits != 0)) continue;
+        if (v != v || (v == 0 && (e->kind == E_MIN || k->bits != 0))) continue;
         *x = e->arg[1 - i];
         return k;
     }

@@ -337,6 +337,7 @@ Form scalar_form(Gen *g, ExprKind op, DType arg, DType res) {
     if (op == E_BITS) return bits_form(g, arg, res);
     if (arg == BOOL) return bool_form(g, op);
     if (dt_float(arg)) return float_form(g, op, arg);
+    if (dt_small(arg) && (op == E_EQ || op == E_NE || op == E_LT || op == E_LE)) return compare_form(op, arg); /* of codes */
     if (!dt_int(arg)) gd_bug(g->c, "C: no %s on %s", op_word(op), gd_dtypes[arg].name);
     return int_form(g, op, arg);
 }

@@ -17,7 +17,6 @@ static const Row float_rows[] = {
     {E_ABS, "($v)(($u)a & ~" SIGN ")"},
     {E_COPYSIGN, "($v)((($u)a & ~" SIGN ") | (($u)b & " SIGN "))"},
     {E_MIN, "($v)(($u)$n_lesser(a, b) | ($u)$n_lesser(b, a))"}, /* NaN | x is NaN, -0 | +0 is -0 */
-    {E_MAX, "-$n_min(-a, -b)"},
     {E_ISNAN, "($m)(a != a)"},
 };
 static const Row int_rows[] = {
@@ -64,7 +63,9 @@ static DType unsigned_of(DType t) {
 void need_vector(Gen *g, Type t) {
     const char *name = type_text(g, t);
     if (!helper_new(g, name)) return;
-    text_printf(g->gnu, "typedef %s %s __attribute__((vector_size(%d)));\n", c_elem((DType)t.dt), name, t.lanes * gd_dtypes[t.dt].bytes);
+    int bytes = t.lanes * gd_dtypes[t.dt].bytes;
+    text_printf(g->gnu, bytes > 16 ? "typedef %s %s __attribute__((vector_size(%d), aligned(ALIGN(%d))));\n" : "typedef %s %s __attribute__((vector_size(%d)));\n",
+                c_elem((DType)t.dt), name, bytes, bytes);
     text_printf(g->plain, "typedef struct { %s e[%d]; } %s;\n", c_elem((DType)t.dt), t.lanes, name);
 }
 
@@ -110,10 +111,18 @@ static int arity_of(ExprKind op) {
     return n[op];
 }
 
+/* NaN if one is NaN; +0 if one is. Each compiler has the instructions it makes of one form only. */
+static void put_max(Gen *g, Text *to, Type t) {
+    const char *n = type_text(g, t), *v = c_type(g, t), *u = c_type(g, vector(unsigned_of((DType)t.dt), t.lanes));
+    text_printf(to, "#if defined(__clang__)\n    return (%s)(((%s)%s_greater(a, b) & (%s)%s_greater(b, a)) | (%s)(a != a) | (%s)(b != b));\n",
+                v, u, n, u, n, u, u);
+    text_printf(to, "#else\n    return -(%s)((%s)%s_lesser(-a, -b) | (%s)%s_lesser(-b, -a));\n#endif\n}\n", v, u, n, u, n);
+}
+
 static void needs(Gen *g, ExprKind op, Type t) {
     bool is_int = !dt_float((DType)t.dt);
-    if (op == E_MIN && !is_int) vector_pick(g, true, t);
-    if (op == E_MAX && !is_int) vector_op(g, E_MIN, t, t);
+    if ((op == E_MIN || op == E_MAX) && !is_int) vector_pick(g, true, t);
+    if (op == E_MAX && !is_int) vector_pick(g, false, t);
     if ((op == E_MIN || op == E_MAX || op == E_SHR) && is_int) vector_op(g, E_SELECT, t, t);
 }
 
@@ -135,6 +144,7 @@ const char *vector_op(Gen *g, ExprKind op, Type arg, Type res) {
     if (op == E_CAST) vector_cast(g, arg, res, gnu);
     else if (op == E_BITS) text_printf(gnu, "    return (%s)a;\n}\n", result);
     else if (dt_float((DType)arg.dt) && is_wide(op)) vector_wide(g, op, arg, gnu);
+    else if (op == E_MAX && dt_float((DType)arg.dt)) put_max(g, gnu, arg);
     else if (text) put_gnu(g, gnu, text, arg);
     else put_lanes(g, gnu, op, arg, res, n, result);
     put_lanes(g, plain, op, arg, res, n, result);
@@ -169,7 +179,7 @@ const char *vector_lane(Gen *g, Type t) {
     return name;
 }
 
-/* a < b ? a : b as one instruction: Clang sees it in a blend, GCC does not. */
+/* a < b ? a : b as one instruction. GCC does not see it in a blend; Clang 14 does, and takes -0 for +0 when b is a constant. */
 const char *vector_pick(Gen *g, bool lesser, Type t) {
     const char *name = gd_format(g->c, "%s_%s", type_text(g, t), lesser ? "lesser" : "greater");
     if (!helper_new(g, name)) return name;
@@ -179,11 +189,12 @@ const char *vector_pick(Gen *g, bool lesser, Type t) {
     int bytes = t.lanes * gd_dtypes[t.dt].bytes;
     signature(g->gnu, v, name, 2, types, "ab");
     if (bytes == 64)
-        text_printf(g->gnu, "#if defined(__AVX512F__) && !defined(__clang__)\n    return __builtin_ia32_%s%s512_mask(a, b, a, %s, 4);\n#else\n",
-                    word, s, t.dt == F32 ? "0xffff" : "0xff");
+        text_printf(g->gnu, "#if defined(__AVX512F__) && defined(__clang__)\n    return __builtin_ia32_%s%s512(a, b, 4);\n"
+                            "#elif defined(__AVX512F__)\n    return __builtin_ia32_%s%s512_mask(a, b, a, %s, 4);\n#else\n",
+                    word, s, word, s, t.dt == F32 ? "0xffff" : "0xff");
     else if (bytes == 32 || bytes == 16)
-        text_printf(g->gnu, "#if defined(%s) && !defined(__clang__)\n    return __builtin_ia32_%s%s%s(a, b);\n#else\n",
-                    bytes == 32 ? "__AVX__" : "__SSE2__", word, s, bytes == 32 ? "256" : "");
+        text_printf(g->gnu, "#if defined(%s)\n    return __builtin_ia32_%s%s%s(a, b);\n#else\n", bytes == 32 ? "__AVX__" : "__SSE2__", word, s,
+                    bytes == 32 ? "256" : "");
     text_printf(g->gnu, "    return %s((%s)(a %s b), a, b);\n%s}\n", select, mask, order, bytes == 64 || bytes == 32 || bytes == 16 ? "#endif\n" : "");
     signature(g->plain, v, name, 2, types, "ab");
     text_printf(g->plain, "    for (int i = 0; i < %d; i++) a.e[i] = a.e[i] %s b.e[i] ? a.e[i] : b.e[i];\n    return a;\n}\n", t.lanes, order);

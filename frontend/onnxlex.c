@@ -148,7 +148,8 @@ Number cursor_number(Cursor *r) {
 
 int64_t number_int(Cursor *r, const Number *n) {
     if (!n->whole) cursor_fail(r, n->at, NULL, "an integer is expected");
-    if (n->large || n->magnitude > (uint64_t)INT64_MAX + n->negative) cursor_fail(r, n->at, NULL, "this does not fit in 64 bits");
+    if (n->large || n->magnitude > (uint64_t)INT64_MAX + n->negative)
+        cursor_fail(r, n->at, NULL, "this does not fit in 64 bits");
     return n->negative ? (int64_t)(0 - n->magnitude) : (int64_t)n->magnitude;
 }
 

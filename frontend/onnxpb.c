@@ -1,10 +1,10 @@
 /* An ONNX file's bytes to protobuf-c structs.
 
-   protobuf-c allocates while it parses and recurses once a level. So the bytes are walked first, by the same descriptors,
-   without memory and without recursion: every length must lie inside its message, every wire type must fit its field,
-   and nesting is counted. What passes cannot overflow the stack, and memory is bounded by the Ctx's budget,
-   because protobuf-c allocates through it. A singular message given twice would be merged at quadratic cost: no
-   writer does that, so it counts as corrupt.
+   protobuf-c allocates while it parses and recurses once a level. So the bytes are walked first, by the same
+   descriptors, without memory and without recursion: every length must lie inside its message, every wire
+   type must fit its field, and nesting is counted. What passes cannot overflow the stack, and memory is
+   bounded by the Ctx's budget, because protobuf-c allocates through it. A singular message given twice would
+   be merged at quadratic cost: no writer does that, so it counts as corrupt.
 
    Terminates: every turn of the walk consumes a byte or leaves a level. */
 #include "onnx.h"
@@ -78,9 +78,11 @@ static void enter(Walk *w, Field *f, const unsigned char *end) {
         l->seen |= (uint64_t)1 << bit;
     }
     if (w->depth + 1 == MAX_DEPTH)
-        gd_fail(w->c, 504, NULL, "byte %zu: messages are nested more than %d deep", (size_t)(w->p - w->start), MAX_DEPTH);
+        gd_fail(w->c, 504, NULL, "byte %zu: messages are nested more than %d deep", (size_t)(w->p - w->start),
+                MAX_DEPTH);
     if (f->descriptor == &onnx__node_proto__descriptor && ++w->nodes > gd_budget(w->c)->max_nodes)
-        gd_fail(w->c, 502, "raise it with --max-nodes", "more than %lld nodes", (long long)gd_budget(w->c)->max_nodes);
+        gd_fail(w->c, 502, "raise it with --max-nodes", "more than %lld nodes",
+                (long long)gd_budget(w->c)->max_nodes);
     w->level[++w->depth] = (Level){.type = f->descriptor, .end = end};
 }
 
@@ -88,7 +90,8 @@ static void enter(Walk *w, Field *f, const unsigned char *end) {
 static void check_length(Walk *w, Field *f, const unsigned char *end) {
     uint64_t n;
     if (!varint(&w->p, end, 5, &n)) corrupt(w, "a length is cut off");
-    if (n > (uint64_t)(end - w->p) || n > INT32_MAX) corrupt(w, "a length reaches past the end of its message");
+    if (n > (uint64_t)(end - w->p) || n > INT32_MAX)
+        corrupt(w, "a length reaches past the end of its message");
     const unsigned char *next = w->p + n;
     if (f && f->type == PROTOBUF_C_TYPE_MESSAGE) { enter(w, f, next); return; }
     if (f && f->type == PROTOBUF_C_TYPE_STRING && memchr(w->p, 0, n)) corrupt(w, "a name has a zero byte");
@@ -142,7 +145,9 @@ void *pb_unpack(Ctx *c, const ProtobufCMessageDescriptor *type, const void *byte
     ProtobufCAllocator arena = {allocate, release, c};
     walk(c, type, bytes, n);
     void *m = protobuf_c_message_unpack(type, &arena, n, bytes);
-    if (!m) gd_fail(c, 103, "the file may be cut off or damaged: fetch or export it again", "not a sound %s", type->short_name);
+    if (!m)
+        gd_fail(c, 103, "the file may be cut off or damaged: fetch or export it again", "not a sound %s",
+                type->short_name);
     return m;
 }
 
@@ -152,7 +157,8 @@ bool pb_is_model(const void *bytes, size_t n) {
     while (p < end) {
         uint64_t tag, v;
         if (!varint(&p, end, 5, &tag) || tag >> 3 == 0 || tag > UINT32_MAX) return false;
-        Field *f = protobuf_c_message_descriptor_get_field(&onnx__model_proto__descriptor, (unsigned)(tag >> 3));
+        Field *f =
+            protobuf_c_message_descriptor_get_field(&onnx__model_proto__descriptor, (unsigned)(tag >> 3));
         if (f && wire_of(f->type) != (int)(tag & 7)) return false;
         switch (tag & 7) {
         case WIRE_VARINT:
@@ -187,9 +193,19 @@ PbModel *pb_model_file(Ctx *c, const char *path) {
 AttrType pb_attr_type(const PbAttr *a) {
     if (a->type > PA_UNDEFINED && a->type < PA_TYPES_END) return (AttrType)a->type;
     const struct { bool set; AttrType type; } fields[] = {
-        {a->has_f, PA_FLOAT}, {a->has_i, PA_INT}, {a->has_s, PA_STRING}, {a->t, PA_TENSOR}, {a->g, PA_GRAPH},
-        {a->n_floats, PA_FLOATS}, {a->n_ints, PA_INTS}, {a->n_strings, PA_STRINGS}, {a->n_tensors, PA_TENSORS},
-        {a->n_graphs, PA_GRAPHS}, {a->sparse_tensor, PA_SPARSE}, {a->n_sparse_tensors, PA_SPARSES}, {a->tp, PA_TYPE},
+        {a->has_f, PA_FLOAT},
+        {a->has_i, PA_INT},
+        {a->has_s, PA_STRING},
+        {a->t, PA_TENSOR},
+        {a->g, PA_GRAPH},
+        {a->n_floats, PA_FLOATS},
+        {a->n_ints, PA_INTS},
+        {a->n_strings, PA_STRINGS},
+        {a->n_tensors, PA_TENSORS},
+        {a->n_graphs, PA_GRAPHS},
+        {a->sparse_tensor, PA_SPARSE},
+        {a->n_sparse_tensors, PA_SPARSES},
+        {a->tp, PA_TYPE},
         {a->n_type_protos, PA_TYPES},
     };
     AttrType found = PA_UNDEFINED;

@@ -1,8 +1,8 @@
-/* protobuf-c structs to the ONNX text syntax: what pb_model_text reads gives the same model again, but for comments of the
-   model (doc_string below the top, metadata of nodes), which the syntax has no place for.
+/* protobuf-c structs to the ONNX text syntax: what pb_model_text reads gives the same model again, but for
+   comments of the model (doc_string below the top, metadata of nodes), which the syntax has no place for.
 
-   Attributes always carry their type, so nothing depends on how a number looks. Recursion is bounded by the depth of
-   the structs, which both readers limit. */
+   Attributes always carry their type, so nothing depends on how a number looks. Recursion is bounded by the
+   depth of the structs, which both readers limit. */
 #include "onnxtext.h"
 #include "expr.h"
 #include <strings.h>
@@ -26,13 +26,16 @@ static void quoted(Printer *p, const char *s, size_t n) {
 /* Length of the identifier at the start of s. */
 static size_t identifier(const char *s) {
     size_t n = 0;
-    while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z') || s[n] == '_' || (n && s[n] >= '0' && s[n] <= '9')) n++;
+    while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z') || s[n] == '_' ||
+           (n && s[n] >= '0' && s[n] <= '9'))
+        n++;
     return n;
 }
 
 /* Words that begin a type or are a number. */
 static bool reserved(const char *s) {
-    static const char *const words[] = {"seq", "map", "optional", "sparse_tensor", "opaque", "inf", "infinity", "nan"};
+    static const char *const words[] = {"seq",    "map", "optional", "sparse_tensor",
+                                        "opaque", "inf", "infinity", "nan"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcasecmp(s, words[i])) return true;
     for (int i = 1; i < PB_TYPES; i++)
@@ -156,7 +159,12 @@ static void element(Printer *p, const GradcTensor *t, size_t i) {
         return;
     }
     case STRING: { const char *s; memcpy(&s, at, sizeof s); quoted(p, s, strlen(s)); return; }
-    case U64: { uint64_t u; memcpy(&u, at, sizeof u); text_printf(p->t, "%llu", (unsigned long long)u); return; }
+    case U64: {
+        uint64_t u;
+        memcpy(&u, at, sizeof u);
+        text_printf(p->t, "%llu", (unsigned long long)u);
+        return;
+    }
     case I64: memcpy(&v, at, sizeof v); break;
     case I32: { int32_t w; memcpy(&w, at, sizeof w); v = w; break; }
     case U32: { uint32_t w; memcpy(&w, at, sizeof w); v = w; break; }
@@ -184,7 +192,8 @@ static void tensor(Printer *p, PbTensor *t, bool named) {
         entries(p, t->external_data, t->n_external_data);
         return;
     }
-    if (!pb_tensor(p->s, t, gd_format(p->c, "tensor \"%s\"", gd_escape(p->c, t->name, strlen(t->name))), &v)) gd_leave(p->c);
+    if (!pb_tensor(p->s, t, gd_format(p->c, "tensor \"%s\"", gd_escape(p->c, t->name, strlen(t->name))), &v))
+        gd_leave(p->c);
     text_put(p->t, " {");
     for (size_t i = 0, n = gradc_tensor_count(&v); i < n; i++) {
         if (i) text_put(p->t, ", ");
@@ -211,7 +220,9 @@ static void value(Printer *p, PbAttr *a, AttrType kind, size_t i) {
     case PA_INT: text_printf(p->t, "%lld", (long long)a->i); return;
     case PA_INTS: text_printf(p->t, "%lld", (long long)a->ints[i]); return;
     case PA_STRING: quoted(p, a->s.len ? (const char *)a->s.data : "", a->s.len); return;
-    case PA_STRINGS: quoted(p, a->strings[i].len ? (const char *)a->strings[i].data : "", a->strings[i].len); return;
+    case PA_STRINGS:
+        quoted(p, a->strings[i].len ? (const char *)a->strings[i].data : "", a->strings[i].len);
+        return;
     case PA_TENSOR: tensor(p, a->t, false); return;
     case PA_TENSORS: tensor(p, a->tensors[i], false); return;
     case PA_GRAPH: graph(p, a->g); return;

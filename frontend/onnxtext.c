@@ -1,9 +1,9 @@
-/* The ONNX text syntax to protobuf-c structs, as onnx/docs/Syntax.md defines it; three points it leaves open are settled:
-   elements of types narrower than a byte are one number each, a list may hold values of any kind, and the name of a graph that
-   is a value may be quoted.
+/* The ONNX text syntax to protobuf-c structs, as onnx/docs/Syntax.md defines it; three points it leaves open
+   are settled: elements of types narrower than a byte are one number each, a list may hold values of any
+   kind, and the name of a graph that is a value may be quoted.
 
-   A recursive descent, one function a rule. Terminates: each rule reads at least one word, and graphs and types, which
-   nest, are counted. */
+   A recursive descent, one function a rule. Terminates: each rule reads at least one word, and graphs and
+   types, which nest, are counted. */
 #include "onnxtext.h"
 
 enum { MAX_DEPTH = 100 };
@@ -40,18 +40,19 @@ static void *grow(Cursor *r, void *list, size_t n, size_t size) {
 #define SET(m, field, value) ((m)->has_##field = true, (m)->field = (value))
 
 static void enter(Cursor *r) {
-    if (++r->depth > MAX_DEPTH) gd_fail(r->c, 504, NULL, "graphs or types are nested more than %d deep", MAX_DEPTH);
+    if (++r->depth > MAX_DEPTH)
+        gd_fail(r->c, 504, NULL, "graphs or types are nested more than %d deep", MAX_DEPTH);
 }
 
 /* ---- types ---- */
 
 const char *const pb_type_names[PB_TYPES] = {
-    NULL, "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "double", "uint32",
-    "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz",
-    "uint4", "int4", "float4e2m1", "float8e8m0", "uint2", "int2",
+    NULL, "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16",
+    "double", "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz",
+    "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0", "uint2", "int2",
 };
-enum { FLOAT = 1, INT64 = 7, STRING = 8, DOUBLE = 11, UINT32 = 12, UINT64 = 13, COMPLEX64 = 14, COMPLEX128 = 15,
-       UINT4 = 21, INT4 = 22, FLOAT4E2M1 = 23, UINT2 = 25, INT2 = 26 };
+enum { FLOAT = 1, INT64 = 7, STRING = 8, DOUBLE = 11, UINT32 = 12, UINT64 = 13, COMPLEX64 = 14,
+       COMPLEX128 = 15, UINT4 = 21, INT4 = 22, FLOAT4E2M1 = 23, UINT2 = 25, INT2 = 26 };
 
 static int peek_element_type(Cursor *r) {
     for (int i = 1; i < PB_TYPES; i++)
@@ -154,7 +155,8 @@ static PbEntry *read_entry(Cursor *r) {
 static void push_packed(Cursor *r, PbTensor *t, size_t k, const Number *n) {
     int type = t->data_type, bits = type == UINT2 || type == INT2 ? 2 : 4, each = 8 / bits;
     int64_t v = number_int(r, n), half = 1 << (bits - 1), low = type == INT4 || type == INT2 ? -half : 0;
-    if (v < low || v >= low + 2 * half) cursor_fail(r, n->at, NULL, gd_format(r->c, "this does not fit in %s", pb_type_names[type]));
+    if (v < low || v >= low + 2 * half)
+        cursor_fail(r, n->at, NULL, gd_format(r->c, "this does not fit in %s", pb_type_names[type]));
     if (k % (size_t)each == 0) PUSH(r, t, int32_data, 0);
     t->int32_data[t->n_int32_data - 1] |= (int32_t)(v & (2 * half - 1)) << (int)(k % (size_t)each) * bits;
 }
@@ -168,14 +170,16 @@ static void push_number(Cursor *r, PbTensor *t, size_t k) {
     case INT64: PUSH(r, t, int64_data, number_int(r, &n)); return;
     case UINT32: case UINT64:
         if (!n.whole || n.large || (n.negative && n.magnitude))
-            cursor_fail(r, n.at, NULL, gd_format(r->c, "this does not fit in %s", pb_type_names[t->data_type]));
+            cursor_fail(r, n.at, NULL,
+                        gd_format(r->c, "this does not fit in %s", pb_type_names[t->data_type]));
         PUSH(r, t, uint64_data, n.magnitude);
         return;
     case UINT4: case INT4: case FLOAT4E2M1: case UINT2: case INT2: push_packed(r, t, k, &n); return;
     default:
         if (!n.whole && strstr(pb_type_names[t->data_type], "float"))
             cursor_fail(r, n.at, "1.0 is 15360 in float16 and 16256 in bfloat16",
-                        gd_format(r->c, "elements of %s are written as the integers of their bits", pb_type_names[t->data_type]));
+                        gd_format(r->c, "elements of %s are written as the integers of their bits",
+                                  pb_type_names[t->data_type]));
         int64_t v = number_int(r, &n);
         if (v < INT32_MIN || v > INT32_MAX) cursor_fail(r, n.at, NULL, "this does not fit in 32 bits");
         PUSH(r, t, int32_data, (int32_t)v);
@@ -197,7 +201,8 @@ static PbTensor *read_data(Cursor *r, const PbType *type, char *name) {
     t->name = name;
     for (size_t i = 0; i < type->tensor_type->shape->n_dim; i++) {
         const PbDim *d = type->tensor_type->shape->dim[i];
-        if (!d->has_dim_value) cursor_fail(r, r->p, "float[2] {1, 2}", "the dims of a constant have to be numbers");
+        if (!d->has_dim_value)
+            cursor_fail(r, r->p, "float[2] {1, 2}", "the dims of a constant have to be numbers");
         PUSH(r, t, dims, d->dim_value);
     }
     if (cursor_match(r, '[')) {
@@ -221,9 +226,10 @@ static PbTensor *read_data(Cursor *r, const PbType *type, char *name) {
 /* ---- attributes ---- */
 
 const char *const pb_attr_names[PA_TYPES_END] = {
-    [PA_FLOAT] = "float", [PA_INT] = "int", [PA_STRING] = "string", [PA_TENSOR] = "tensor", [PA_GRAPH] = "graph",
-    [PA_FLOATS] = "floats", [PA_INTS] = "ints", [PA_STRINGS] = "strings", [PA_TENSORS] = "tensors", [PA_GRAPHS] = "graphs",
-    [PA_SPARSE] = "sparse_tensor", [PA_SPARSES] = "sparse_tensors", [PA_TYPE] = "type_proto", [PA_TYPES] = "type_protos",
+    [PA_FLOAT] = "float", [PA_INT] = "int", [PA_STRING] = "string", [PA_TENSOR] = "tensor",
+    [PA_GRAPH] = "graph", [PA_FLOATS] = "floats", [PA_INTS] = "ints", [PA_STRINGS] = "strings",
+    [PA_TENSORS] = "tensors", [PA_GRAPHS] = "graphs", [PA_SPARSE] = "sparse_tensor",
+    [PA_SPARSES] = "sparse_tensors", [PA_TYPE] = "type_proto", [PA_TYPES] = "type_protos",
 };
 /* The kind of a list's elements; PA_UNDEFINED for what is no list. */
 static AttrType element_kind(AttrType t) {
@@ -287,8 +293,10 @@ static void read_single(Cursor *r, PbAttr *a, AttrType expected) {
         SET(a, type, PA_GRAPH);
     } else cursor_expected(r, "a value");
     if (expected != PA_UNDEFINED && (AttrType)a->type != expected)
-        cursor_fail(r, at, NULL, gd_format(r->c, "attribute %s: a value of kind %s is expected, not one of kind %s",
-                                           gd_escape(r->c, a->name, strlen(a->name)), pb_attr_names[expected], pb_attr_names[a->type]));
+        cursor_fail(r, at, NULL,
+                    gd_format(r->c, "attribute %s: a value of kind %s is expected, not one of kind %s",
+                              gd_escape(r->c, a->name, strlen(a->name)), pb_attr_names[expected],
+                              pb_attr_names[a->type]));
 }
 
 static void push_value(Cursor *r, PbAttr *a, PbAttr *value) {
@@ -306,7 +314,8 @@ static void push_value(Cursor *r, PbAttr *a, PbAttr *value) {
 static void read_values(Cursor *r, PbAttr *a) {
     AttrType each = element_kind((AttrType)a->type);
     if (a->type && !each)
-        cursor_fail(r, r->p, NULL, gd_format(r->c, "a list where one value of kind %s is expected", pb_attr_names[a->type]));
+        cursor_fail(r, r->p, NULL,
+                    gd_format(r->c, "a list where one value of kind %s is expected", pb_attr_names[a->type]));
     if (cursor_next(r) == ']') {
         if (!a->type) cursor_fail(r, r->p, "NAME: ints = []", "an empty list needs the type of its elements");
         return;
@@ -362,7 +371,8 @@ static char *read_operand(Cursor *r) {
 static PbNode *read_node(Cursor *r) {
     PbNode *n = NEW(r, node_proto, PbNode);
     if (++r->nodes > gd_budget(r->c)->max_nodes)
-        gd_fail(r->c, 502, "raise it with --max-nodes", "more than %lld nodes", (long long)gd_budget(r->c)->max_nodes);
+        gd_fail(r->c, 502, "raise it with --max-nodes", "more than %lld nodes",
+                (long long)gd_budget(r->c)->max_nodes);
     gd_check_time(r->c);
     if (cursor_match(r, '[')) {
         if (cursor_next(r) != ']') n->name = cursor_name(r);
@@ -393,7 +403,7 @@ static void want_arrow(Cursor *r) {
     r->p++;
 }
 
-/* Inputs (a value with data is an input and an initialiser) or, within < >, initialisers and types of values. */
+/* Inputs (a value with data is an input and an initialiser) or, within < >, initialisers and types. */
 static void read_inputs(Cursor *r, PbGraph *g, bool inputs) {
     char close = inputs ? ')' : '>';
     if (cursor_match(r, close)) return;
@@ -452,7 +462,8 @@ static void read_signature(Cursor *r, PbFunction *f, bool inputs) {
 static void read_function_data(Cursor *r, PbFunction *f) {
     char **text = cursor_is(r, "doc_string") ? &f->doc_string : cursor_is(r, "domain") ? &f->domain
                 : cursor_is(r, "overload") ? &f->overload : NULL;
-    if (!text && !cursor_is(r, "opset_import")) cursor_expected(r, "opset_import, domain, overload or doc_string");
+    if (!text && !cursor_is(r, "opset_import"))
+        cursor_expected(r, "opset_import, domain, overload or doc_string");
     cursor_identifier(r, "a key");
     cursor_want(r, ':');
     if (text) { *text = cursor_string(r, NULL); return; }
@@ -507,9 +518,12 @@ static void read_model_data(Cursor *r, PbModel *m) {
     const struct { const char *key; char **text; protobuf_c_boolean *has; int64_t *number; } keys[] = {
         {"ir_version", NULL, &m->has_ir_version, &m->ir_version},
         {"model_version", NULL, &m->has_model_version, &m->model_version},
-        {"producer_name", &m->producer_name, NULL, NULL}, {"producer_version", &m->producer_version, NULL, NULL},
-        {"domain", &m->domain, NULL, NULL}, {"doc_string", &m->doc_string, NULL, NULL},
-        {"opset_import", NULL, NULL, NULL}, {"metadata_props", NULL, NULL, NULL},
+        {"producer_name", &m->producer_name, NULL, NULL},
+        {"producer_version", &m->producer_version, NULL, NULL},
+        {"domain", &m->domain, NULL, NULL},
+        {"doc_string", &m->doc_string, NULL, NULL},
+        {"opset_import", NULL, NULL, NULL},
+        {"metadata_props", NULL, NULL, NULL},
     };
     size_t k = 0, n = sizeof keys / sizeof *keys;
     while (k < n && !cursor_is(r, keys[k].key)) k++;

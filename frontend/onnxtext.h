@@ -1,5 +1,5 @@
-/* The words of the ONNX text syntax, for onnxtext.c and onnxprint.c: names of types, and a cursor over the text with what can
-   be read at it. What is not found there leaves with E104. */
+/* The words of the ONNX text syntax, for onnxtext.c and onnxprint.c: names of types, and a cursor over the
+   text with what can be read at it. What is not found there leaves with E104. */
 #ifndef GD_ONNXTEXT_H
 #define GD_ONNXTEXT_H
 #include "onnx.h"
@@ -20,7 +20,7 @@ void cursor_open(Cursor *r, Ctx *c, const char *text, size_t n);
 GD_NORETURN void cursor_expected(Cursor *r, const char *what);
 GD_NORETURN void cursor_fail(Cursor *r, const char *at, const char *help, const char *what);
 
-char cursor_next(Cursor *r);            /* the next character that is no space or comment; 0 at the end. Stays before it */
+char cursor_next(Cursor *r);            /* the next that is no space or comment; 0: the end. Stays there */
 bool cursor_match(Cursor *r, char ch);  /* passes it */
 void cursor_want(Cursor *r, char ch);
 size_t cursor_word(Cursor *r);          /* length of the identifier ahead; 0: none. Stays before it */
@@ -29,8 +29,14 @@ char *cursor_identifier(Cursor *r, const char *what);
 char *cursor_string(Cursor *r, size_t *n);   /* "...", with \" and \\ */
 char *cursor_name(Cursor *r);                /* an identifier or a string */
 
-/* A number as written. whole: it has no point and no exponent, and magnitude is exact (UINT64_MAX may stand for more). */
-typedef struct Number { const char *at; bool whole, negative, large; uint64_t magnitude; double v; float single; } Number;
+/* A number as written. whole: it has no point and no exponent; magnitude is exact unless it is large. */
+typedef struct Number {
+    const char *at;
+    bool whole, negative, large;
+    uint64_t magnitude;
+    double v;
+    float single;
+} Number;
 bool cursor_at_number(Cursor *r);
 Number cursor_number(Cursor *r);
 int64_t cursor_int(Cursor *r);

@@ -1,11 +1,11 @@
 /* TensorProto to a tensor in memory form: one element after the other, types narrower than a byte one a byte.
 
-   Nothing is allocated before the size that dims and data_type ask for has been held against the bytes that are there,
-   so a small file cannot ask for much. Where the file's form is the memory form the tensor points into the message (the
-   few that are too short for pb_unpack to have aligned them are copied).
+   Nothing is allocated before the size that dims and data_type ask for has been held against the bytes that
+   are there, so a small file cannot ask for much. Where the file's form is the memory form the tensor points
+   into the message (the few that are too short for pb_unpack to have aligned them are copied).
 
-   External data is opened component by component from the model's directory, links not followed: what a model names
-   can only be a regular file below that directory, whatever lies there. */
+   External data is opened component by component from the model's directory, links not followed: what a model
+   names can only be a regular file below that directory, whatever lies there. */
 #define _GNU_SOURCE
 #include "onnx.h"
 #include "expr.h"
@@ -69,7 +69,8 @@ typedef struct Reader {
 } Reader;
 
 static bool wrong_size(Reader *r, size_t have, size_t need, const char *unit) {
-    gd_error(r->c, 206, NULL, "%s: %zu %s of data where %s has %zu", r->what, have, unit, shape_text(r->c, r->out), need);
+    gd_error(r->c, 206, NULL, "%s: %zu %s of data where %s has %zu", r->what, have, unit,
+             shape_text(r->c, r->out), need);
     return false;
 }
 
@@ -153,7 +154,8 @@ static bool from_i32(Reader *r, int32_t *list, size_t n) {
     for (size_t i = 0; i < n; i++) {
         int32_t v = t == BOOL ? list[i] != 0 : list[i];
         if (v < low || v > top) {
-            gd_error(r->c, 206, NULL, "%s: number %zu, %d, does not fit in %s", r->what, i, (int)v, gd_dtypes[t].name);
+            gd_error(r->c, 206, NULL, "%s: number %zu, %d, does not fit in %s", r->what, i, (int)v,
+                     gd_dtypes[t].name);
             return false;
         }
         uint16_t half = (uint16_t)v;
@@ -191,7 +193,8 @@ static void close_source(void *arg) {
 PbSource *pb_source(Ctx *c, const char *path) {
     PbSource *s = gd_new(c, PbSource);
     const char *slash = path ? strrchr(path, '/') : NULL;
-    *s = (PbSource){c, slash ? gd_strndup(c, path, slash == path ? 1 : (size_t)(slash - path)) : path ? "." : NULL, -1};
+    *s = (PbSource){.c = c, .dir = path ? "." : NULL, .fd = -1};
+    if (slash) s->dir = gd_strndup(c, path, slash == path ? 1 : (size_t)(slash - path));
     gd_defer(c, close_source, s); /* what was open when a limit ended the compilation */
     return s;
 }
@@ -199,7 +202,8 @@ PbSource *pb_source(Ctx *c, const char *path) {
 static const char allowed[] = "a path below the model's directory, without .. and without links, is allowed";
 
 static bool refuse(Reader *r, const char *location, const char *why) {
-    gd_error(r->c, 105, allowed, "%s: external data \"%s\": %s", r->what, gd_escape(r->c, location, strlen(location)), why);
+    gd_error(r->c, 105, allowed, "%s: external data \"%s\": %s", r->what,
+             gd_escape(r->c, location, strlen(location)), why);
     return false;
 }
 
@@ -220,7 +224,8 @@ static bool open_below(Reader *r, const char *location) {
         part[n] = 0;
         p += n + !last;
         if ((!n || !strcmp(part, ".")) && !last) continue;
-        int next = openat(s->fd, part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | (last ? O_NONBLOCK : O_DIRECTORY));
+        int next = openat(s->fd, part,
+                          O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | (last ? O_NONBLOCK : O_DIRECTORY));
         int why = errno;
         close_source(s);
         s->fd = next;
@@ -234,7 +239,9 @@ static bool decimal(const char *s, uint64_t *v) {
     *v = 0;
     if (!*s) return false;
     for (; *s >= '0' && *s <= '9'; s++)
-        if (__builtin_mul_overflow(*v, (uint64_t)10, v) || __builtin_add_overflow(*v, (uint64_t)(*s - '0'), v)) return false;
+        if (__builtin_mul_overflow(*v, (uint64_t)10, v) ||
+            __builtin_add_overflow(*v, (uint64_t)(*s - '0'), v))
+            return false;
     return !*s;
 }
 
@@ -242,8 +249,10 @@ static bool read_range(Reader *r, const char *location, uint64_t offset, size_t 
     struct stat st;
     if (fstat(r->s->fd, &st) || !S_ISREG(st.st_mode)) return refuse(r, location, "not a regular file");
     if (offset > (uint64_t)st.st_size || n > (uint64_t)st.st_size - offset) {
-        gd_error(r->c, 105, "fetch or export the model again", "%s: external data \"%s\" has %lld bytes; %zu from %llu on are wanted",
-                 r->what, gd_escape(r->c, location, strlen(location)), (long long)st.st_size, n, (unsigned long long)offset);
+        gd_error(r->c, 105, "fetch or export the model again",
+                 "%s: external data \"%s\" has %lld bytes; %zu from %llu on are wanted", r->what,
+                 gd_escape(r->c, location, strlen(location)), (long long)st.st_size, n,
+                 (unsigned long long)offset);
         return false;
     }
     unsigned char *bytes = gd_alloc_aligned(r->c, n);
@@ -292,7 +301,8 @@ static bool set_type(Reader *r, int data_type, size_t rank, const int64_t *dims)
         return false;
     }
     if (rank > GRADC_MAX_RANK) {
-        gd_error(r->c, 505, NULL, "%s: rank %zu: at most %d axes are supported", r->what, rank, (int)GRADC_MAX_RANK);
+        gd_error(r->c, 505, NULL, "%s: rank %zu: at most %d axes are supported", r->what, rank,
+                 (int)GRADC_MAX_RANK);
         return false;
     }
     for (size_t i = 0; i < rank; i++) {
@@ -321,9 +331,11 @@ static bool finish(Reader *r, bool ok) {
 }
 
 static bool read_data(Reader *r, PbTensor *t) {
-    bool listed = t->n_float_data || t->n_int32_data || t->n_string_data || t->n_int64_data || t->n_double_data || t->n_uint64_data;
+    bool listed = t->n_float_data || t->n_int32_data || t->n_string_data || t->n_int64_data ||
+                  t->n_double_data || t->n_uint64_data;
     if (t->segment) {
-        gd_error(r->c, 402, "save the tensor as one", "%s: tensors stored in segments are not supported", r->what);
+        gd_error(r->c, 402, "save the tensor as one", "%s: tensors stored in segments are not supported",
+                 r->what);
         return false;
     }
     if (t->data_location == 1) return from_external(r, t);
@@ -355,14 +367,16 @@ static bool fill_sparse(Reader *r, const GradcTensor *values, const GradcTensor 
     GradcTensor *out = r->out;
     size_t n = gradc_tensor_count(values), size = (size_t)gd_dtypes[out->dtype].bytes;
     bool linear = indices->rank == 1 && indices->dims[0] == values->dims[0];
-    bool coordinates = indices->rank == 2 && indices->dims[0] == values->dims[0] && indices->dims[1] == out->rank;
+    bool coordinates =
+        indices->rank == 2 && indices->dims[0] == values->dims[0] && indices->dims[1] == out->rank;
     if (values->rank != 1 || indices->dtype != I64 || (!linear && !coordinates)) {
         gd_error(r->c, 206, NULL, "%s: sparse values %s and indices %s do not fit together", r->what,
                  shape_text(r->c, values), shape_text(r->c, indices));
         return false;
     }
     if (out->bytes > gd_budget(r->c)->max_folded) {
-        gd_error(r->c, 501, NULL, "%s: %zu bytes when no longer sparse are more than allowed", r->what, out->bytes);
+        gd_error(r->c, 501, NULL, "%s: %zu bytes when no longer sparse are more than allowed", r->what,
+                 out->bytes);
         return false;
     }
     out->data = gd_alloc_aligned(r->c, out->bytes);
@@ -370,7 +384,8 @@ static bool fill_sparse(Reader *r, const GradcTensor *values, const GradcTensor 
     for (size_t k = 0; k < n; k++) {
         int64_t at = sparse_index(out, indices, k, r->count);
         if (at <= last) {
-            gd_error(r->c, 206, NULL, "%s: sparse index %zu is %s", r->what, k, at < 0 ? "outside the shape" : "out of order");
+            gd_error(r->c, 206, NULL, "%s: sparse index %zu is %s", r->what, k,
+                     at < 0 ? "outside the shape" : "out of order");
             return false;
         }
         memcpy((char *)out->data + (size_t)at * size, (char *)values->data + k * size, size);
@@ -389,8 +404,10 @@ bool pb_sparse(PbSource *s, PbSparse *t, const char *what, GradcTensor *out) {
     }
     if (!pb_tensor(s, t->values, what, &values) || !pb_tensor(s, t->indices, what, &indices)) return false;
     if (values.dtype == STRING || values.dtype == F8E8M0) {
-        gd_error(s->c, 403, NULL, "%s: %s has no zero to fill a sparse tensor with", what, gd_dtypes[values.dtype].name);
+        gd_error(s->c, 403, NULL, "%s: %s has no zero to fill a sparse tensor with", what,
+                 gd_dtypes[values.dtype].name);
         return false;
     }
-    return finish(&r, set_type(&r, t->values->data_type, t->n_dims, t->dims) && fill_sparse(&r, &values, &indices));
+    return finish(&r, set_type(&r, t->values->data_type, t->n_dims, t->dims) &&
+                          fill_sparse(&r, &values, &indices));
 }

@@ -1,5 +1,5 @@
-/* Values in files of their own, as ONNX's test data has them: `.pb` files of a tensor, a sequence or an optional.
-   Recursion over a value's nesting ends where pb_unpack's limit on nested messages does. */
+/* Values in files of their own, as ONNX's test data has them: `.pb` files of a tensor, a sequence or an
+   optional. Recursion over a value's nesting ends where pb_unpack's limit on nested messages does. */
 #include "onnx.h"
 #include <stdlib.h>
 
@@ -26,8 +26,11 @@ static GD_NORETURN void unreadable(File *f, int kind) {
 
 /* Which list the elements are in is said by elem_type; a writer that left it out is understood as well. */
 static void read_sequence(File *f, Onnx__SequenceProto *q, PbValue *v) {
-    int kind = q->elem_type ? q->elem_type : q->n_sequence_values ? VK_SEQUENCE : q->n_optional_values ? VK_OPTIONAL
-             : q->n_sparse_tensor_values ? VK_SPARSE : VK_TENSOR;
+    int kind = q->elem_type                ? q->elem_type
+               : q->n_sequence_values      ? VK_SEQUENCE
+               : q->n_optional_values      ? VK_OPTIONAL
+               : q->n_sparse_tensor_values ? VK_SPARSE
+                                           : VK_TENSOR;
     size_t n = kind == VK_TENSOR ? q->n_tensor_values : kind == VK_SPARSE ? q->n_sparse_tensor_values
              : kind == VK_SEQUENCE ? q->n_sequence_values : kind == VK_OPTIONAL ? q->n_optional_values : 0;
     if (kind == VK_MAP || kind > VK_OPTIONAL || kind < 0) unreadable(f, kind);
@@ -62,8 +65,11 @@ void pb_value_file(Ctx *c, const char *path, ValueKind kind, PbValue *out) {
     *out = (PbValue){.name = ""};
     const char *where = gd_where(c), *bytes = gd_read_file(c, path, SIZE_MAX, &n);
     gd_set_where(c, path);
-    void *m = pb_unpack(c, kind == VK_SEQUENCE ? &onnx__sequence_proto__descriptor
-                         : kind == VK_OPTIONAL ? &onnx__optional_proto__descriptor : &onnx__tensor_proto__descriptor, bytes, n);
+    void *m = pb_unpack(c,
+                        kind == VK_SEQUENCE   ? &onnx__sequence_proto__descriptor
+                        : kind == VK_OPTIONAL ? &onnx__optional_proto__descriptor
+                                              : &onnx__tensor_proto__descriptor,
+                        bytes, n);
     if (kind == VK_SEQUENCE) read_sequence(&f, m, out);
     else if (kind == VK_OPTIONAL) read_optional(&f, m, out);
     else read_tensor(&f, m, out);

@@ -1,5 +1,5 @@
-/* The command line of an emitted executable as words, not yet held against a program: what is an option, what is a
-   value. Terminates: each turn consumes at least one word. */
+/* The command line of an emitted executable as words, not yet held against a program: what is an option, what
+   is a value. Terminates: each turn consumes at least one word. */
 #include "program.h"
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,8 @@ static const char help_line[] = "--help lists the inputs, the outputs and the op
 static bool digit(char c) { return c >= '0' && c <= '9'; }
 /* -3, -.5 and -inf are values. */
 static bool is_option(const char *word) {
-    return word[0] == '-' && !digit(word[1]) && word[1] != '.' && strncmp(word, "-inf", 4) && strncmp(word, "-nan", 4);
+    return word[0] == '-' && !digit(word[1]) && word[1] != '.' && strncmp(word, "-inf", 4) &&
+           strncmp(word, "-nan", 4);
 }
 
 static int positive(const char *option, const char *text, int *to, GradcError *e) {
@@ -45,10 +46,12 @@ static int read_option(GradcArgs *a, int argc, char **argv, int *i, GradcError *
     const char *word = argv[*i], *equals = strchr(word, '=');
     size_t n = equals ? (size_t)(equals - word) : strlen(word);
     int option = 0;
-    while (option < OPTIONS && (strlen(options[option].name) != n || strncmp(options[option].name, word, n))) option++;
+    while (option < OPTIONS && (strlen(options[option].name) != n || strncmp(options[option].name, word, n)))
+        option++;
     if (option == OPTIONS) return gradc_error(e, 601, help_line, "unknown option %.60s", word);
     if (!options[option].has_value)
-        return equals ? gradc_error(e, 601, help_line, "%s takes no value", options[option].name) : set_option(a, option, "", e);
+        return equals ? gradc_error(e, 601, help_line, "%s takes no value", options[option].name)
+                      : set_option(a, option, "", e);
     if (!equals && *i + 1 == argc) return gradc_error(e, 601, help_line, "%s needs a value", word);
     return set_option(a, option, equals ? equals + 1 : argv[++*i], e);
 }

@@ -1,7 +1,8 @@
-/* One call of a program: inputs held against its ports, symbols bound on the way, outputs placed, the arena grown.
+/* One call of a program: inputs held against its ports, symbols bound on the way, outputs placed, the arena
+   grown.
 
-   Invariant: syms[s] >= 0 if and only if binder[s] says who bound it. A symbol that no input mentions belongs to the
-   data: it is -1 whenever run is entered. */
+   Invariant: syms[s] >= 0 if and only if binder[s] says who bound it. A symbol that no input mentions belongs
+   to the data: it is -1 whenever run is entered. */
 #define _POSIX_C_SOURCE 200809L
 #include "program.h"
 #include <stdlib.h>
@@ -67,17 +68,18 @@ char *gradc_port_text(char *buf, size_t size, const GradcProgram *p, const Gradc
 static int check_range(const GradcProgram *p, int s, int64_t size, const char *who, GradcError *e) {
     if (size >= p->sym_lo[s] && size <= p->sym_hi[s]) return 0;
     if (p->sym_hi[s] == INT64_MAX)
-        return gradc_error(e, 603, NULL, "%s: %s is %lld; it is at least %lld", who, p->sym_names[s], (long long)size,
-                           (long long)p->sym_lo[s]);
-    return gradc_error(e, 603, NULL, "%s: %s is %lld; it is from %lld to %lld", who, p->sym_names[s], (long long)size,
-                       (long long)p->sym_lo[s], (long long)p->sym_hi[s]);
+        return gradc_error(e, 603, NULL, "%s: %s is %lld; it is at least %lld", who, p->sym_names[s],
+                           (long long)size, (long long)p->sym_lo[s]);
+    return gradc_error(e, 603, NULL, "%s: %s is %lld; it is from %lld to %lld", who, p->sym_names[s],
+                       (long long)size, (long long)p->sym_lo[s], (long long)p->sym_hi[s]);
 }
 
 int gradc_call_dim(GradcCall *c, const char *symbol, int64_t size, GradcError *e) {
     const GradcProgram *p = c->program;
     int s = 0;
     while (s < p->nsyms && strcmp(p->sym_names[s], symbol)) s++;
-    if (s == p->nsyms) return gradc_error(e, 602, "--help lists the sizes", "--dim: there is no size %.60s", symbol);
+    if (s == p->nsyms)
+        return gradc_error(e, 602, "--help lists the sizes", "--dim: there is no size %.60s", symbol);
     if (!of_inputs(p, s))
         return gradc_error(e, 602, NULL, "--dim: only the data decides the size %s", p->sym_names[s]);
     if (c->binder[s] != UNBOUND && c->syms[s] != size)
@@ -98,7 +100,8 @@ static int read_dim(GradcCall *c, const char *text, GradcError *e) {
             return gradc_error(e, 601, "--dim N=8", "--dim: %.60s is not a size", equals + 1);
         size = size * 10 + (*d - '0');
     }
-    if (n >= sizeof name) return gradc_error(e, 602, "--help lists the sizes", "--dim: there is no size %.60s", text);
+    if (n >= sizeof name)
+        return gradc_error(e, 602, "--help lists the sizes", "--dim: there is no size %.60s", text);
     memcpy(name, text, n);
     name[n] = 0;
     return gradc_call_dim(c, name, size, e);
@@ -111,15 +114,18 @@ static int wrong_dim(GradcCall *c, int i, int d, int64_t have, int64_t want, int
     const char *name = p->in[i].name;
     int by = s < 0 ? UNBOUND : c->binder[s];
     if (s < 0)
-        return gradc_error(e, 603, NULL, "input %s: dim %d is %lld, but %lld is wanted", name, d, (long long)have, (long long)want);
+        return gradc_error(e, 603, NULL, "input %s: dim %d is %lld, but %lld is wanted", name, d,
+                           (long long)have, (long long)want);
     if (by >= 0 && by != i)
-        return gradc_error(e, 603, NULL, "input %s: dim %d is %lld, but %s is %lld in input %s", name, d, (long long)have,
-                           p->sym_names[s], (long long)want, p->in[by].name);
-    return gradc_error(e, 603, NULL, "input %s: dim %d is %lld, but %s is %lld%s", name, d, (long long)have, p->sym_names[s],
-                       (long long)want, by == BY_DIM ? " by --dim" : by == BY_DEFAULT ? " where nothing says otherwise" : "");
+        return gradc_error(e, 603, NULL, "input %s: dim %d is %lld, but %s is %lld in input %s", name, d,
+                           (long long)have, p->sym_names[s], (long long)want, p->in[by].name);
+    const char *why = by == BY_DIM ? " by --dim" : by == BY_DEFAULT ? " where nothing says otherwise" : "";
+    return gradc_error(e, 603, NULL, "input %s: dim %d is %lld, but %s is %lld%s", name, d, (long long)have,
+                       p->sym_names[s], (long long)want, why);
 }
 
-/* What dim d of input i has to be: a size, what others bound its symbol to, or what an earlier dim of its own says; -1: free. */
+/* What dim d of input i has to be: a size, what others bound its symbol to, or what an earlier dim of its own
+   says; -1: free. */
 static int64_t wanted_dim(const GradcCall *c, int i, const GradcTensor *t, int d) {
     const int64_t *dims = c->program->in[i].dims;
     int s = dim_symbol(dims[d]);
@@ -147,7 +153,8 @@ int gradc_call_set(GradcCall *c, int i, GradcTensor *t, GradcError *e) {
     }
     for (int d = 0; d < t->rank; d++) {
         int s = dim_symbol(port->dims[d]);
-        if (s >= 0 && (c->binder[s] == UNBOUND || c->binder[s] == i)) c->binder[s] = i, c->syms[s] = t->dims[d];
+        if (s >= 0 && (c->binder[s] == UNBOUND || c->binder[s] == i))
+            c->binder[s] = i, c->syms[s] = t->dims[d];
     }
     gradc_tensor_free(&c->in[i]);
     c->in[i] = *t;
@@ -169,13 +176,15 @@ static int list_missing(GradcCall *c, const char *const *values, GradcError *e) 
     int missing = 0;
     for (int i = 0; i < p->nin; i++) {
         if (values[i]) continue;
-        if (n < sizeof names) n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", missing ? ", " : "", p->in[i].name);
+        if (n < sizeof names)
+            n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", missing ? ", " : "", p->in[i].name);
         missing++;
     }
     for (int i = 0; i < p->nin && h < sizeof help; i++)
         h += (size_t)snprintf(help + h, sizeof help - h, "%s%s %s", i ? ", " : "expected are ", p->in[i].name,
                               gradc_port_text(shape, sizeof shape, p, &p->in[i]));
-    if (h < sizeof help) snprintf(help + h, sizeof help - h, "; give NAME=@FILE.npy, NAME=rand or NAME=[1,2,3]");
+    if (h < sizeof help)
+        snprintf(help + h, sizeof help - h, "; give NAME=@FILE.npy, NAME=rand or NAME=[1,2,3]");
     return gradc_error(e, 602, help, missing == 1 ? "input %s is missing" : "inputs %s are missing", names);
 }
 
@@ -204,7 +213,8 @@ static int assign(GradcCall *c, const GradcArgs *a, const char **values, GradcEr
     for (int k = 0, i = 0; k < a->nvalues; k++) {
         if (name_end(a->values[k])) continue;
         while (i < p->nin && values[i]) i++;
-        if (i == p->nin) return gradc_error(e, 602, NULL, "%.60s: there are only %d inputs", a->values[k], p->nin);
+        if (i == p->nin)
+            return gradc_error(e, 602, NULL, "%.60s: there are only %d inputs", a->values[k], p->nin);
         values[i] = a->values[k];
     }
     for (int i = 0; i < p->nin; i++)
@@ -229,13 +239,15 @@ static int set_value(GradcCall *c, int i, const char *value, GradcRead *read, Gr
     char text[512];
     GradcError inner;
     GradcTensor t;
-    if (port->rank > GRADC_MAX_RANK) return gradc_error(e, 901, NULL, "input %s has rank %d", port->name, port->rank);
+    if (port->rank > GRADC_MAX_RANK)
+        return gradc_error(e, 901, NULL, "input %s has rank %d", port->name, port->rank);
     for (int d = 0; d < port->rank; d++) {
         int s = dim_symbol(port->dims[d]);
         dims[d] = s < 0 ? port->dims[d] : -1;
         sizes[d] = s < 0 ? dims[d] : shaped ? 1 : default_size(c, s);
     }
-    GradcWant want = {port->dtype, port->rank, dims, sizes, gradc_port_text(text, sizeof text, c->program, port), (uint64_t)i, read};
+    gradc_port_text(text, sizeof text, c->program, port);
+    GradcWant want = {port->dtype, port->rank, dims, sizes, text, (uint64_t)i, read};
     int status = gradc_value_parse(&t, value, &want, &inner);
     if (status) {
         gradc_error(e, inner.code, inner.help, "input %.100s: %.390s", port->name, inner.text);
@@ -268,7 +280,8 @@ static int check_inputs(GradcCall *c, GradcError *e) {
         c->ins[i] = c->in[i].data;
         for (int d = 0; d < c->in[i].rank; d++) { /* another input may have been set anew since */
             int s = dim_symbol(c->program->in[i].dims[d]);
-            if (s >= 0 && c->syms[s] != c->in[i].dims[d]) return wrong_dim(c, i, d, c->in[i].dims[d], c->syms[s], s, e);
+            if (s >= 0 && c->syms[s] != c->in[i].dims[d])
+                return wrong_dim(c, i, d, c->in[i].dims[d], c->syms[s], s, e);
         }
     }
     for (int s = 0; s < c->program->nsyms; s++)
@@ -276,7 +289,7 @@ static int check_inputs(GradcCall *c, GradcError *e) {
     return 0;
 }
 
-/* Takes the outputs' dims; those whose size is known get memory of their own, which is kept from call to call. */
+/* Takes the outputs' dims; those whose size is known get memory of their own, kept from call to call. */
 static int place_outputs(GradcCall *c, const int64_t *dims, GradcError *e) {
     const GradcProgram *p = c->program;
     for (int i = 0; i < p->nout; i++) {
@@ -322,7 +335,8 @@ static int grow_arena(GradcCall *c, size_t bytes, GradcError *e) {
     free(c->arena);
     c->arena = NULL;
     if (bytes > PTRDIFF_MAX || posix_memalign(&arena, GRADC_ALIGN, bytes ? bytes : 1))
-        return gradc_error(e, 506, "smaller inputs need less", "out of memory for an arena of %zu bytes", bytes);
+        return gradc_error(e, 506, "smaller inputs need less", "out of memory for an arena of %zu bytes",
+                           bytes);
     c->arena = arena;
     c->arena_bytes = bytes;
     return 0;
@@ -330,7 +344,8 @@ static int grow_arena(GradcCall *c, size_t bytes, GradcError *e) {
 
 static int describe(const GradcProgram *p, int status, GradcError *e) {
     const char *text = p->status_text ? p->status_text(status) : NULL;
-    if (status == GRADC_RUN_SHAPE) return gradc_error(e, 301, NULL, "%s", text ? text : "shapes do not fit together");
+    if (status == GRADC_RUN_SHAPE)
+        return gradc_error(e, 301, NULL, "%s", text ? text : "shapes do not fit together");
     return gradc_error(e, 303, NULL, "%s", text ? text : "the value of an input is out of range");
 }
 
@@ -345,7 +360,8 @@ static int run_placed(GradcCall *c, int64_t *dims, GradcError *e) {
             return adopt_outputs(c, dims, e);
         }
         if (ran != GRADC_RUN_ARENA) return describe(p, ran, e);
-        status = grow_arena(c, c->arena_bytes > PTRDIFF_MAX / 2 ? SIZE_MAX : c->arena_bytes < 4096 ? 8192 : 2 * c->arena_bytes, e);
+        size_t more = c->arena_bytes < 4096 ? 8192 : 2 * c->arena_bytes;
+        status = grow_arena(c, c->arena_bytes > PTRDIFF_MAX / 2 ? SIZE_MAX : more, e);
         for (int i = 0; i < p->nout; i++) c->outs[i] = c->out[i].owned ? c->out[i].data : NULL;
         for (int s = 0; s < p->nsyms; s++)
             if (c->binder[s] == UNBOUND) c->syms[s] = -1;
@@ -357,7 +373,8 @@ int gradc_call_run(GradcCall *c, GradcError *e) {
     const GradcProgram *p = c->program;
     size_t ndims = 1;
     for (int i = 0; i < p->nout; i++) {
-        if (p->out[i].rank > GRADC_MAX_RANK) return gradc_error(e, 901, NULL, "output %s has rank %d", p->out[i].name, p->out[i].rank);
+        if (p->out[i].rank > GRADC_MAX_RANK)
+            return gradc_error(e, 901, NULL, "output %s has rank %d", p->out[i].name, p->out[i].rank);
         ndims += (size_t)p->out[i].rank;
     }
     int64_t *dims = calloc(ndims, sizeof *dims);

@@ -1,7 +1,8 @@
 /* Elements of every dtype: the table, formats, integers, decimal text.
 
-   The floats narrower than f32 are described by a row of numbers (bits, bias, what the top encodings mean) and handled
-   by one encoder and one decoder over the bits of a double: no libm, no rounding mode, the same bits everywhere. */
+   The floats narrower than f32 are described by a row of numbers (bits, bias, what the top encodings mean)
+   and handled by one encoder and one decoder over the bits of a double: no libm, no rounding mode, the same
+   bits everywhere. */
 #include "element.h"
 #include <locale.h>
 #include <math.h>
@@ -43,7 +44,8 @@ static uint64_t to_bits(double d) { uint64_t b; memcpy(&b, &d, sizeof b); return
 double gradc_power2(int k) { return from_bits((uint64_t)(k + 1023) << 52); }
 
 static double decode(int dtype, unsigned bits) {
-    int m = gradc_types[dtype].mantissa, bias = gradc_types[dtype].bias, width = gradc_types[dtype].bits, top = gradc_types[dtype].top;
+    const GradcType *type = &gradc_types[dtype];
+    int m = type->mantissa, bias = type->bias, width = type->bits, top = type->top;
     unsigned ones = (1u << (width - 1)) - 1, sign = bits >> (width - 1) & 1, low = bits & ones;
     if (top == POWER) return bits == 255 ? NAN : gradc_power2((int)bits - bias);
     if (top == ZERO_NAN && sign && !low) return NAN;
@@ -56,10 +58,11 @@ static double decode(int dtype, unsigned bits) {
     return from_bits(to_bits(v) | s);
 }
 
-/* The nearest encoding, ties to even. False when v is a number and has none: *out is then infinity, or the largest
-   number where the format has no infinity; a NaN it cannot hold becomes 0. */
+/* The nearest encoding, ties to even. False when v is a number and has none: *out is then infinity, or the
+   largest number where the format has no infinity; a NaN it cannot hold becomes 0. */
 static bool encode(int dtype, double v, unsigned *out) {
-    int m = gradc_types[dtype].mantissa, bias = gradc_types[dtype].bias, width = gradc_types[dtype].bits, top = gradc_types[dtype].top;
+    const GradcType *type = &gradc_types[dtype];
+    int m = type->mantissa, bias = type->bias, width = type->bits, top = type->top;
     uint64_t bits = to_bits(v), fraction = bits & ((1ULL << 52) - 1);
     unsigned sign = (unsigned)(bits >> 63) << (width - 1), ones = (1u << (width - 1)) - 1;
     int exponent = (int)(bits >> 52 & 0x7ff) - 1023;
@@ -69,7 +72,9 @@ static bool encode(int dtype, double v, unsigned *out) {
     }
     unsigned infinity = ones >> m << m, most = top == IEEE ? infinity - 1 : top == ONES_NAN ? ones - 1 : ones;
     if (isnan(v)) {
-        *out = top == IEEE ? sign | infinity | 1u << (m - 1) : top == ONES_NAN ? sign | ones : 1u << (width - 1);
+        *out = 1u << (width - 1);
+        if (top == IEEE) *out = sign | infinity | 1u << (m - 1);
+        if (top == ONES_NAN) *out = sign | ones;
         if (top == FINITE) *out = 0;
         return top != FINITE;
     }
@@ -82,7 +87,8 @@ static bool encode(int dtype, double v, unsigned *out) {
     if (shift < 54 && exponent > -1023) {
         uint64_t s = fraction | 1ULL << 52, rest = s & ((1ULL << shift) - 1), half = 1ULL << (shift - 1);
         magnitude = (s >> shift) + (rest > half || (rest == half && (s >> shift & 1)));
-        if (exponent >= 1 - bias) magnitude += (uint64_t)(exponent - (1 - bias)) << m; /* the hidden bit is carried in */
+        if (exponent >= 1 - bias)
+            magnitude += (uint64_t)(exponent - (1 - bias)) << m; /* the hidden bit is carried in */
     }
     bool fits = magnitude <= most;
     if (!fits) magnitude = top == IEEE ? infinity : most;
@@ -140,7 +146,8 @@ int64_t gradc_get_signed(int dtype, const void *p) {
 
 bool gradc_put_integer(int dtype, bool negative, uint64_t magnitude, void *p) {
     int bits = gradc_types[dtype].bits;
-    uint64_t top = gradc_types[dtype].kind == SIGNED ? (1ULL << (bits - 1)) - !negative : UINT64_MAX >> (64 - bits);
+    uint64_t top =
+        gradc_types[dtype].kind == SIGNED ? (1ULL << (bits - 1)) - !negative : UINT64_MAX >> (64 - bits);
     if (negative && gradc_types[dtype].kind != SIGNED) top = 0;
     if (magnitude > top) return false;
     uint64_t v = negative ? 0 - magnitude : magnitude;

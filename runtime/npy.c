@@ -1,6 +1,7 @@
-/* NumPy's .npy files. A file is hostile until proven sound: the header is short and parsed by a grammar that has no
-   recursion, the shape is multiplied with checks, and memory is taken only as far as a file of that length can fill
-   it. Writing goes to a temporary file beside the target, which then takes its name: a reader never sees half a file. */
+/* NumPy's .npy files. A file is hostile until proven sound: the header is short and parsed by a grammar that
+   has no recursion, the shape is multiplied with checks, and memory is taken only as far as a file of that
+   length can fill it. Writing goes to a temporary file beside the target, which then takes its name: a reader
+   never sees half a file. */
 #define _POSIX_C_SOURCE 200809L
 #include "element.h"
 #include <errno.h>
@@ -86,7 +87,8 @@ static int read_descr(Header *h) {
     char descr[16];
     skip(h);
     if (*h->p == '[')
-        return gradc_error(h->e, 603, "save each field as a file of its own", "%s: a structured array", h->path);
+        return gradc_error(h->e, 603, "save each field as a file of its own", "%s: a structured array",
+                           h->path);
     if (read_string(h, descr, sizeof descr) < 3) return corrupt(h, "the header has no dtype");
     Header number = {.p = descr + 2};
     h->order = descr[0];
@@ -119,7 +121,8 @@ static int read_dict(Header *h) {
     while (!take(h, "}")) {
         char key[16];
         int status = 0, bit;
-        if (read_string(h, key, sizeof key) < 0 || !take(h, ":")) return corrupt(h, "the header is not understood");
+        if (read_string(h, key, sizeof key) < 0 || !take(h, ":"))
+            return corrupt(h, "the header is not understood");
         if (!strcmp(key, "descr")) bit = 1, status = read_descr(h);
         else if (!strcmp(key, "shape")) bit = 2, status = read_shape(h);
         else if (!strcmp(key, "fortran_order")) {
@@ -230,8 +233,8 @@ static int check_elements(Header *h, GradcTensor *t) {
     for (size_t i = 0; i < t->bytes; i++) {
         int v = low ? (signed char)p[i] : p[i];
         if (v < low || v > high)
-            return gradc_error(h->e, 603, NULL, "%s: element %zu is %d, which does not fit in %s", h->path, i, v,
-                               gradc_dtype_name(t->dtype));
+            return gradc_error(h->e, 603, NULL, "%s: element %zu is %d, which does not fit in %s", h->path, i,
+                               v, gradc_dtype_name(t->dtype));
     }
     return 0;
 }
@@ -278,7 +281,8 @@ static int read_open(FILE *f, Header *h, int want, GradcTensor *t, char *text) {
     if (status) return status;
     int dtype = header_dtype(h, want);
     if (dtype < 0)
-        return gradc_error(h->e, 603, "save numbers or bools; a type NumPy lacks goes as x.view('V1') or x.view('V2')",
+        return gradc_error(h->e, 603,
+                           "save numbers or bools; a type NumPy lacks goes as x.view('V1') or x.view('V2')",
                            "%s: elements of NumPy type %c%lld are not read here", h->path,
                            h->kind > ' ' && h->kind < 127 ? h->kind : '?', (long long)h->size);
     if ((status = gradc_shape_bytes(dtype, h->rank, h->dims, &count, &t->bytes, h->e))) return status;
@@ -299,7 +303,8 @@ int gradc_npy_read(GradcTensor *t, const char *path, int dtype, GradcError *e) {
     if (!f) return gradc_error(e, 101, NULL, "%s: %s", path, strerror(errno));
     Header h = {.path = path, .e = e};
     char *text = malloc(MAX_HEADER);
-    int status = text ? read_open(f, &h, dtype, t, text) : gradc_error(e, 506, NULL, "%s: out of memory", path);
+    int status =
+        text ? read_open(f, &h, dtype, t, text) : gradc_error(e, 506, NULL, "%s: out of memory", path);
     free(text);
     fclose(f);
     if (status) gradc_tensor_free(t);
@@ -312,8 +317,8 @@ int gradc_npy_read(GradcTensor *t, const char *path, int dtype, GradcError *e) {
 static size_t write_header(char *out, size_t room, const GradcTensor *t, int kind) {
     char text[640];
     char order = kinds[kind].size == 1 || kinds[kind].kind == 'V' ? '|' : big_endian() ? '>' : '<';
-    size_t n = (size_t)snprintf(text, sizeof text, "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (", order,
-                                kinds[kind].kind, kinds[kind].size);
+    size_t n = (size_t)snprintf(text, sizeof text, "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
+                                order, kinds[kind].kind, kinds[kind].size);
     for (int i = 0; i < t->rank; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld%s", i ? " " : "", (long long)t->dims[i],
                               i < t->rank - 1 || t->rank == 1 ? "," : "");
@@ -357,7 +362,8 @@ int gradc_npy_prepare(const GradcTensor *t, const char *path, char *temp, size_t
     *temp = 0;
     while (kind < KINDS && kinds[kind].dtype != t->dtype) kind++;
     if (kind == KINDS)
-        return gradc_error(e, 603, "print it instead", "%s: NumPy files cannot hold %s", path, gradc_dtype_name(t->dtype));
+        return gradc_error(e, 603, "print it instead", "%s: NumPy files cannot hold %s", path,
+                           gradc_dtype_name(t->dtype));
     size_t n = write_header(header, sizeof header, t, kind);
     if (!n) return gradc_error(e, 901, NULL, "%s: the header does not fit", path);
     int fd = open_beside(path, temp, room);

@@ -5,7 +5,10 @@
 
 void gradc_float_text(char *buf, size_t size, int dtype, const void *p) {
     double v = gradc_get_float(dtype, p);
-    if (isnan(v) || isinf(v)) { snprintf(buf, size, "%s", isnan(v) ? "nan" : v < 0 ? "-inf" : "inf"); return; }
+    if (isnan(v) || isinf(v)) {
+        snprintf(buf, size, "%s", isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
+        return;
+    }
     if (v > -1e7 && v < 1e7 && v == (double)(int64_t)v) { snprintf(buf, size, "%.0f", v); return; }
     for (int digits = 1; digits <= 17; digits++) {
         unsigned char again[8];

@@ -1,7 +1,7 @@
 /* An emitted executable from its command line to its exit: bind, run, print or write.
 
-   stdout carries only the answer; times and errors go to stderr. Files are written all or none: every output is complete in
-   a temporary file before the first of them takes its name. */
+   stdout carries only the answer; times and errors go to stderr. Files are written all or none: every output
+   is complete in a temporary file before the first of them takes its name. */
 #define _POSIX_C_SOURCE 200809L
 #include "program.h"
 #include "element.h"
@@ -95,8 +95,8 @@ static int run_often(GradcCall *c, const GradcArgs *a, GradcError *e) {
     }
     if (!status && a->time) {
         qsort(ms, (size_t)n, sizeof *ms, by_size);
-        fprintf(stderr, "time: %d run%s, min %.3f ms, median %.3f ms, max %.3f ms\n", n, n == 1 ? "" : "s", ms[0],
-                n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2, ms[n - 1]);
+        fprintf(stderr, "time: %d run%s, min %.3f ms, median %.3f ms, max %.3f ms\n", n, n == 1 ? "" : "s",
+                ms[0], n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2, ms[n - 1]);
     }
     free(ms);
     return status;
@@ -105,26 +105,31 @@ static int run_often(GradcCall *c, const GradcArgs *a, GradcError *e) {
 /* ---- the answer ---- */
 
 enum { PATH_ROOM = 4096 };
-typedef struct Pending { char path[PATH_ROOM], temp[PATH_ROOM]; } Pending; /* temp is empty when there is none */
+typedef struct Pending {
+    char path[PATH_ROOM], temp[PATH_ROOM];
+} Pending; /* temp is empty when there is none */
 
 /* A directory of that name would make rename fail after other files have taken their names. */
 static int prepare(Pending *w, const char *dir, const char *name, const GradcTensor *t, GradcError *e) {
     struct stat st;
     int n = snprintf(w->path, sizeof w->path, "%s/%s.npy", dir, name);
     if (n < 0 || n >= PATH_ROOM) return gradc_error(e, 106, NULL, "%.200s: %s", dir, strerror(ENAMETOOLONG));
-    if (!lstat(w->path, &st) && S_ISDIR(st.st_mode)) return gradc_error(e, 106, NULL, "%.400s: %s", w->path, strerror(EISDIR));
+    if (!lstat(w->path, &st) && S_ISDIR(st.st_mode))
+        return gradc_error(e, 106, NULL, "%.400s: %s", w->path, strerror(EISDIR));
     return gradc_npy_prepare(t, w->path, w->temp, sizeof w->temp, e);
 }
 
 static int write_outputs(const GradcCall *c, const char *dir, GradcError *e) {
     const GradcProgram *p = c->program;
     int status = 0;
-    if (mkdir(dir, 0777) && errno != EEXIST) return gradc_error(e, 106, NULL, "%.400s: %s", dir, strerror(errno));
+    if (mkdir(dir, 0777) && errno != EEXIST)
+        return gradc_error(e, 106, NULL, "%.400s: %s", dir, strerror(errno));
     Pending *w = calloc((size_t)p->nout + 1, sizeof *w);
     if (!w) return gradc_error(e, 506, NULL, "out of memory");
     for (int i = 0; !status && i < p->nout; i++) status = prepare(&w[i], dir, p->out[i].name, &c->out[i], e);
     for (int i = 0; !status && i < p->nout; i++) {
-        if (rename(w[i].temp, w[i].path)) status = gradc_error(e, 106, NULL, "%.400s: %s", w[i].path, strerror(errno));
+        if (rename(w[i].temp, w[i].path))
+            status = gradc_error(e, 106, NULL, "%.400s: %s", w[i].path, strerror(errno));
         else w[i].temp[0] = 0;
     }
     for (int i = 0; i < p->nout; i++)

@@ -1,10 +1,11 @@
-/* The command line of an emitted executable, over a table the generated code provides: `./model NAME=VALUE ...`.
-   `gradc run` fills the same table from the JIT and uses the same pieces, so both behave alike. */
+/* The command line of an emitted executable, over a table the generated code provides: `./model NAME=VALUE
+   ...`. `gradc run` fills the same table from the JIT and uses the same pieces, so both behave alike. */
 #ifndef GRADC_PROGRAM_H
 #define GRADC_PROGRAM_H
 #include "tensor.h"
 
-/* A dim is a size, or -(1 + index of a symbol), or (outputs only) GRADC_DIM_COMPUTED. Names are safe as file names. */
+/* A dim is a size, or -(1 + index of a symbol), or (outputs only) GRADC_DIM_COMPUTED. Names are safe
+   as file names. */
 #define GRADC_DIM_COMPUTED INT64_MIN
 typedef struct GradcPort { const char *name; int dtype; int rank; const int64_t *dims; } GradcPort;
 
@@ -18,14 +19,15 @@ typedef struct GradcProgram {
     const int64_t *sym_lo, *sym_hi; /* sym_hi INT64_MAX: no bound */
     int nin, nout;
     const GradcPort *in, *out;
-    /* Writes the dims of all outputs, one after the other, for the given symbols. A dim that depends on a symbol that is
-       -1 comes out as -1. */
+    /* Writes the dims of all outputs, one after the other, for the given symbols. A dim that depends on a
+       symbol that is -1 comes out as -1. */
     void (*out_dims)(const int64_t *syms, int64_t *dims);
-    /* syms: one value a symbol. Those of the inputs are set by the caller; those that only the data decides are -1
-       until run sets them. arena_bytes may be too small only when there are such symbols without a bound. */
+    /* syms: one value a symbol. Those of the inputs are set by the caller; those that only the data decides
+       are -1 until run sets them. arena_bytes may be too small only when there are such symbols without a
+       bound. */
     size_t (*arena_bytes)(const int64_t *syms);
-    /* Pointers in port order. An output with a dim of -1 (only the data decides its size) is NULL on entry: it is put into
-       the arena, and run sets the pointer. */
+    /* Pointers in port order. An output with a dim of -1 (only the data decides its size) is NULL on entry:
+       it is put into the arena, and run sets the pointer. */
     int (*run)(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t arena_bytes);
     const char *(*status_text)(int status);
 } GradcProgram;
@@ -45,15 +47,18 @@ typedef struct GradcArgs {
     GradcRead *read;                  /* of @FILE; NULL: .npy only. The caller may set it after parsing */
 } GradcArgs;
 
-int gradc_args_parse(GradcArgs *a, int argc, char **argv, GradcError *e); /* argv without the program's name */
+/* argv without the program's name. */
+int gradc_args_parse(GradcArgs *a, int argc, char **argv, GradcError *e);
 void gradc_args_free(GradcArgs *a);
 
-/* One call of a program: inputs go in, symbols are bound on the way, run as often as wanted, outputs are in out. */
+/* One call of a program: inputs go in, symbols are bound on the way, run as often as wanted, outputs are in
+   out. */
 typedef struct GradcCall {
     const GradcProgram *program;
-    GradcTensor *in, *out; /* an output is owned by the call or lies in its arena: valid until run again or closed */
+    /* An output is owned by the call or lies in its arena: valid until run again or closed. */
+    GradcTensor *in, *out;
     int64_t *syms;         /* -1: not bound */
-    int *binder;           /* who bound each symbol: an input's index, or one of the negative marks of call.c */
+    int *binder; /* who bound each symbol: an input's index, or one of the negative marks of call.c */
     const void **ins;
     void **outs;
     void *arena;
@@ -65,7 +70,8 @@ void gradc_call_close(GradcCall *c);
 int gradc_call_dim(GradcCall *c, const char *symbol, int64_t size, GradcError *e);
 /* Holds the tensor against port i, binds its symbols and takes it over (*t is emptied). */
 int gradc_call_set(GradcCall *c, int i, GradcTensor *t, GradcError *e);
-/* All dims and inputs of a command line. Values with a shape of their own go first, so that `rand` follows them. */
+/* All dims and inputs of a command line. Values with a shape of their own go first, so that `rand` follows
+   them. */
 int gradc_call_args(GradcCall *c, const GradcArgs *a, GradcError *e);
 int gradc_call_run(GradcCall *c, GradcError *e);
 

@@ -134,7 +134,9 @@ void gradc_tensor_free(GradcTensor *t) {
     *t = (GradcTensor){0};
 }
 
-size_t gradc_tensor_count(const GradcTensor *t) { return t->data ? t->bytes / gradc_dtype_size(t->dtype) : 0; }
+size_t gradc_tensor_count(const GradcTensor *t) {
+    return t->data ? t->bytes / gradc_dtype_size(t->dtype) : 0;
+}
 
 /* ---- random data ---- */
 
@@ -152,7 +154,7 @@ void gradc_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* A word as k * 2^-m - 1 with as many bits as the format (or f32) holds: exact, so rounding never reaches 1. */
+/* A word as k * 2^-m - 1 with as many bits as the format (or f32) holds: exact, so it is never 1. */
 static double uniform(int dtype, uint32_t word) {
     int m = gradc_types[dtype].mantissa < 23 ? gradc_types[dtype].mantissa : 23;
     if (gradc_types[dtype].top == POWER) return gradc_power2(-(int)(word >> 30));

@@ -1,8 +1,9 @@
-/* Tensors at the edge of a compiled model: what `gradc run` and every emitted executable read, make up, print and
-   write. This room stands alone: C99 and POSIX, nothing of the compiler.
+/* Tensors at the edge of a compiled model: what `gradc run` and every emitted executable read, make up, print
+   and write. This room stands alone: C99 and POSIX, nothing of the compiler.
 
-   Nothing here exits or prints an error by itself: a function that can fail returns 0 or the exit status the program
-   should end with, and describes the failure in a GradcError. After a failure the tensor it was to fill is empty. */
+   Nothing here exits or prints an error by itself: a function that can fail returns 0 or the exit status the
+   program should end with, and describes the failure in a GradcError. After a failure the tensor it was to
+   fill is empty. */
 #ifndef GRADC_TENSOR_H
 #define GRADC_TENSOR_H
 #include <stdbool.h>
@@ -12,8 +13,8 @@
 
 enum { GRADC_MAX_RANK = 16, GRADC_ALIGN = 64 };
 
-/* Types narrower than a byte (F4E2M1, I4, U4, I2, U2) are stored one element a byte, integers sign-extended. A STRING
-   element is a `const char *`; the characters follow the pointers in the same allocation. */
+/* Types narrower than a byte (F4E2M1, I4, U4, I2, U2) are stored one element a byte, integers sign-extended.
+   A STRING element is a `const char *`; the characters follow the pointers in the same allocation. */
 enum {
     GRADC_F32, GRADC_F64, GRADC_F16, GRADC_BF16,
     GRADC_I8, GRADC_I16, GRADC_I32, GRADC_I64,
@@ -56,31 +57,33 @@ uint16_t gradc_f32_to_f16(float f);
 float gradc_bf16_to_f32(uint16_t h);
 uint16_t gradc_f32_to_bf16(float f);
 
-/* Decimal text of less than 400 characters, with a point whatever the locale of the host program is. *single is rounded from
-   the text too, not from the result. */
+/* Decimal text of less than 400 characters, with a point whatever the locale of the host program is. *single
+   is rounded from the text too, not from the result. */
 double gradc_read_decimal(const char *s, float *single);
 
-/* Number of elements and bytes; a negative dim, a rank over the limit or an overflow is an error. The product of the
-   dims other than 0 must not overflow either, so code that multiplies them in any order is safe. */
+/* Number of elements and bytes; a negative dim, a rank over the limit or an overflow is an error. The product
+   of the dims other than 0 must not overflow either, so code that multiplies them in any order is safe. */
 int gradc_shape_bytes(int dtype, int rank, const int64_t *dims, size_t *count, size_t *bytes, GradcError *e);
 /* "f32[2,?]": a negative dim prints as ?. Returns buf. */
 char *gradc_shape_text(char *buf, size_t size, int dtype, int rank, const int64_t *dims);
 
-int gradc_tensor_new(GradcTensor *t, int dtype, int rank, const int64_t *dims, GradcError *e); /* bytes undefined */
+/* The elements' bytes are undefined. */
+int gradc_tensor_new(GradcTensor *t, int dtype, int rank, const int64_t *dims, GradcError *e);
 int gradc_tensor_copy(GradcTensor *to, const GradcTensor *from, GradcError *e); /* owned; strings too */
 void gradc_tensor_free(GradcTensor *t);
 size_t gradc_tensor_count(const GradcTensor *t);
 
 /* Philox 4x32-10: four words that depend on counter and key only. */
 void gradc_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
-/* Floats uniform in [-1,1), integers in 0..9 (or as far as the type goes), bools 0 or 1. Element i depends on seed and
-   i only, and a narrower float is the wider one cut off, so a model in f16 and one in f32 see the same data. */
+/* Floats uniform in [-1,1), integers in 0..9 (or as far as the type goes), bools 0 or 1. Element i depends on
+   seed and i only, and a narrower float is the wider one cut off, so a model in f16 and one in f32 see the
+   same data. */
 int gradc_tensor_random(GradcTensor *t, uint64_t seed, GradcError *e);
 
 /* One float as text: as few digits as read back to the same bits; inf, nan. */
 void gradc_float_text(char *buf, size_t size, int dtype, const void *p);
-/* `name f32[2,3] = [[1, 2, 3], [4, 5, 6]]` and a newline. Numbers have as few digits as read back to the same bits.
-   A tensor of more than limit elements shows only the edges of each axis. */
+/* `name f32[2,3] = [[1, 2, 3], [4, 5, 6]]` and a newline. Numbers have as few digits as read back to the same
+   bits. A tensor of more than limit elements shows only the edges of each axis. */
 enum { GRADC_PRINT_LIMIT = 100 };
 void gradc_tensor_print(FILE *f, const char *name, const GradcTensor *t, size_t limit);
 
@@ -95,14 +98,17 @@ typedef struct GradcWant {
     GradcRead *read;       /* of `@FILE`; NULL: gradc_npy_read */
 } GradcWant;
 
-/* VALUE is @FILE, rand, rand:SEED, zeros, ones, one number, bool or "text" (which fills the whole tensor), or a list:
-   [1,2,3], rows by semicolons [1,2;3,4], nested [[1,2],[3,4]]. A list of lower rank gets leading dims of 1. */
+/* VALUE is @FILE, rand, rand:SEED, zeros, ones, one number, bool or "text" (which fills the whole tensor), or
+   a list: [1,2,3], rows by semicolons [1,2;3,4], nested [[1,2],[3,4]]. A list of lower rank gets leading dims
+   of 1. */
 int gradc_value_parse(GradcTensor *t, const char *value, const GradcWant *want, GradcError *e);
-bool gradc_value_has_shape(const char *value); /* a file or a list; the others take their shape from the model */
+/* A file or a list; the others take their shape from the model. */
+bool gradc_value_has_shape(const char *value);
 
-/* NumPy files, versions 1 to 3, either byte order, C or Fortran order. dtype is what the caller hopes for (-1: takes
-   anything): it decides what a one-byte void element, an i1 or a u1 stands for; any other type is returned as found. bf16
-   travels as |V2 and 8-bit and 4-bit floats as |V1, since NumPy has no names for them: `x.view('V2')`. */
+/* NumPy files, versions 1 to 3, either byte order, C or Fortran order. dtype is what the caller hopes for
+   (-1: takes anything): it decides what a one-byte void element, an i1 or a u1 stands for; any other type is
+   returned as found. bf16 travels as |V2 and 8-bit and 4-bit floats as |V1, since NumPy has no names for
+   them: `x.view('V2')`. */
 int gradc_npy_read(GradcTensor *t, const char *path, int dtype, GradcError *e);
 int gradc_npy_write(const GradcTensor *t, const char *path, GradcError *e); /* all or nothing */
 #endif

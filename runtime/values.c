@@ -15,8 +15,9 @@ typedef struct Parser {
 } Parser;
 
 static int bad(Parser *q, const char *what) {
-    return gradc_error(q->e, 601, "a value is @FILE.npy, rand, rand:SEED, zeros, ones, 3, \"text\", [1,2,3] or [1,2;3,4]",
-                       "%.100s: %s at column %d", q->value, what, (int)(q->p - q->value) + 1);
+    return gradc_error(
+        q->e, 601, "a value is @FILE.npy, rand, rand:SEED, zeros, ones, 3, \"text\", [1,2,3] or [1,2;3,4]",
+        "%.100s: %s at column %d", q->value, what, (int)(q->p - q->value) + 1);
 }
 
 static int append(Parser *q, char **to, size_t *n, size_t *room, const void *from, size_t size) {
@@ -40,7 +41,9 @@ static void skip(Parser *q) {
 static bool digit(char c) { return c >= '0' && c <= '9'; }
 static bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 static int hex_digit(char c) {
-    return digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    if (digit(c)) return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 static bool word(Parser *q, const char *w) {
     size_t n = strlen(w);
@@ -121,8 +124,8 @@ static int read_number(Parser *q, Number *n) {
 }
 
 static int misfit(Parser *q, const char *start) {
-    return gradc_error(q->e, 603, NULL, "%.*s does not fit in %s", (int)(q->p - start > 60 ? 60 : q->p - start), start,
-                       gradc_dtype_name(q->dtype));
+    return gradc_error(q->e, 603, NULL, "%.*s does not fit in %s",
+                       (int)(q->p - start > 60 ? 60 : q->p - start), start, gradc_dtype_name(q->dtype));
 }
 
 static int read_complex(Parser *q, char *out) {
@@ -139,7 +142,8 @@ static int read_complex(Parser *q, char *out) {
         if (*q->p++ != 'j') { q->p--; return bad(q, "j is expected"); }
     }
     for (int i = 0; i < 2; i++)
-        if (!gradc_put_float(part, parts[i].v, parts[i].single, out + (size_t)i * gradc_types[part].size)) return misfit(q, start);
+        if (!gradc_put_float(part, parts[i].v, parts[i].single, out + (size_t)i * gradc_types[part].size))
+            return misfit(q, start);
     return 0;
 }
 
@@ -237,7 +241,8 @@ static int read_list(Parser *q, int axis) {
         n++;
         skip(q);
         char c = *q->p;
-        if (c != ',' && c != ';' && c != ']') return bad(q, c ? ", or ] is expected" : "the closing ] is missing");
+        if (c != ',' && c != ';' && c != ']')
+            return bad(q, c ? ", or ] is expected" : "the closing ] is missing");
         if (c != ',' && rows) {
             if ((status = set_dim(q, last, n))) return status;
             row++;
@@ -259,7 +264,8 @@ static int compare_shape(const GradcTensor *t, const GradcWant *w, GradcError *e
     if (same) return 0;
     const char *help = t->dtype == w->dtype ? NULL : "convert it where it was made (NumPy: x.astype)";
     return gradc_error(e, 603, help, "it is %.200s, but %.200s is wanted",
-                       gradc_shape_text(have, sizeof have, t->dtype, t->rank, t->dims), wanted(w, want, sizeof want));
+                       gradc_shape_text(have, sizeof have, t->dtype, t->rank, t->dims),
+                       wanted(w, want, sizeof want));
 }
 
 /* A list of lower rank lacks leading axes of one row. `[]` stands for any shape without elements. */

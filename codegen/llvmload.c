@@ -1,7 +1,8 @@
-/* Finds and loads the module gradc_llvm.so, which holds the LLVM back end: beside the executable (a build folder),
-   in ../lib/gradc from there (an installation), beside the library this code is in, where the build installs it.
-   The module stays loaded: LLVM does not like to be unloaded. It carries its own copy of the IR's code, so it works in any
-   program that links libgradc, and must be of the same version: both compare GRADC_VERSION. */
+/* Finds and loads the module gradc_llvm.so, which holds the LLVM back end: beside the executable (a build
+   folder), in ../lib/gradc from there (an installation), beside the library this code is in, where the build
+   installs it. The module stays loaded: LLVM does not like to be unloaded. It carries its own copy of the
+   IR's code, so it works in any program that links libgradc, and must be of the same version: both compare
+   GRADC_VERSION. */
 #define _GNU_SOURCE
 #include "codegen.h"
 #include <dlfcn.h>

@@ -1,6 +1,6 @@
-/* The LLVM back end against the interpreter's arithmetic, bit for bit, at every -O level: all scalar instructions on
-   edge cases, as scalars and as vectors; then whole programs: register tiles, masks, parallel loops, dims that are not
-   known, data-dependent sizes, checks. NaNs count as equal. */
+/* The LLVM back end against the interpreter's arithmetic, bit for bit, at every -O level: all scalar
+   instructions on edge cases, as scalars and as vectors; then whole programs: register tiles, masks, parallel
+   loops, dims that are not known, data-dependent sizes, checks. NaNs count as equal. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +27,8 @@ static bool same(DType t, uint64_t a, uint64_t b) {
 
 static Loaded compile(Program *p, int opt, bool openmp) {
     Loaded l;
-    EmitOptions o = {.target = target_named(p->c, "native"), .opt = opt, .openmp = openmp, .table = true, .profile = opt == 3};
+    EmitOptions o = {
+        .target = target_named(p->c, "native"), .opt = opt, .openmp = openmp, .table = true, .profile = opt == 3};
     backend_named(p->c, "llvm")->load(p, &o, &l);
     return l;
 }
@@ -36,12 +37,14 @@ static Loaded compile(Program *p, int opt, bool openmp) {
 
 enum { PAIRS = 1024 };
 
-static const double reals[] = {0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3, 7, -8, 127, 127.9, 128, -128, -128.9, 255, 256,
-                               32767, 65536, 2147483520.0, 2147483647.0, 2147483648.0, -2147483648.0, -2147483904.0, 4294967295.0,
-                               4294967296.0, 9.2e18, 9223372036854775807.0, -9.3e18, 1.8e19, 1e30, -1e30, 1e-30, 1e-40, -1e-40,
-                               1e-320, 1e300, -1e300, INFINITY, -INFINITY, NAN, 0.1, 16777217.0, 33.3};
-static const int64_t wholes[] = {0, 1, -1, 2, -2, 3, 4, 7, -7, 8, -8, 15, 31, 32, 63, 64, 100, 127, -127, 128, -128, 255, 256,
-                                 32767, -32768, 65535, INT32_MAX, INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN, 1234567890123};
+static const double reals[] = {
+    0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3, 7, -8, 127, 127.9, 128, -128, -128.9, 255, 256, 32767, 65536,
+    2147483520.0, 2147483647.0, 2147483648.0, -2147483648.0, -2147483904.0, 4294967295.0, 4294967296.0, 9.2e18,
+    9223372036854775807.0, -9.3e18, 1.8e19, 1e30, -1e30, 1e-30, 1e-40, -1e-40, 1e-320, 1e300, -1e300, INFINITY,
+    -INFINITY, NAN, 0.1, 16777217.0, 33.3};
+static const int64_t wholes[] = {
+    0, 1, -1, 2, -2, 3, 4, 7, -7, 8, -8, 15, 31, 32, 63, 64, 100, 127, -127, 128, -128, 255, 256, 32767, -32768,
+    65535, INT32_MAX, INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN, 1234567890123};
 
 static uint64_t scramble(uint64_t i) {
     i = (i + 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
@@ -88,7 +91,8 @@ static void add_case(Cases *k, ExprKind op, DType arg, DType res, int n) {
 
 static bool defined(ExprKind op, DType t) {
     switch (op) {
-    case E_FDIV: case E_FMOD: case E_AND: case E_OR: case E_XOR: case E_NOT: case E_SHL: case E_SHR: return !dt_float(t);
+    case E_FDIV: case E_FMOD: case E_AND: case E_OR: case E_XOR: case E_NOT: case E_SHL: case E_SHR:
+        return !dt_float(t);
     case E_SQRT: case E_COPYSIGN: return dt_float(t);
     case E_CAST: case E_BITS: case E_SPLAT: return false;
     default: return true;
@@ -111,7 +115,8 @@ static void all_cases(Cases *k) {
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (int t = 0; t < NTYPES; t++)
             if (defined(rows[r].op, arithmetic[t]))
-                add_case(k, rows[r].op, arithmetic[t], rows[r].is_bool ? gd_dtype_named("bool") : arithmetic[t], rows[r].arity);
+                add_case(k, rows[r].op, arithmetic[t], rows[r].is_bool ? gd_dtype_named("bool") : arithmetic[t],
+                         rows[r].arity);
     for (int s = 0; s < NTYPES; s++)
         for (int d = 0; d < NTYPES; d++)
             if (s != d) add_case(k, E_CAST, arithmetic[s], arithmetic[d], 1);
@@ -121,8 +126,9 @@ static void all_cases(Cases *k) {
         add_case(k, E_CAST, (DType)t, F32, 1);
         add_case(k, E_EQ, (DType)t, gd_dtype_named("bool"), 2);
     }
-    static const DType bits[][2] = {{F32, I32}, {F32, U32}, {I32, F32}, {U32, F32}, {F64, I64}, {U64, F64}, {I8, U8}, {U8, I8},
-                                    {F16, U16}, {U16, F16}, {BF16, U16}, {U16, BF16}, {F8E4M3FN, U8}, {U8, F8E5M2}, {U8, I4}};
+    static const DType bits[][2] = {{F32, I32},  {F32, U32},  {I32, F32},     {U32, F32},   {F64, I64},
+                                    {U64, F64},  {I8, U8},    {U8, I8},       {F16, U16},   {U16, F16},
+                                    {BF16, U16}, {U16, BF16}, {F8E4M3FN, U8}, {U8, F8E5M2}, {U8, I4}};
     for (size_t i = 0; i < sizeof bits / sizeof *bits; i++) add_case(k, E_BITS, bits[i][0], bits[i][1], 1);
 }
 
@@ -136,13 +142,16 @@ static void check_case(const Case *k, const void *const *ins, void *const *outs,
     for (int i = 0; i < PAIRS; i++) {
         uint64_t a[3] = {0};
         for (int j = 0; j < k->n; j++)
-            a[j] = gd_load_bits(k->in[j]->dt, (const char *)ins[k->in[j]->port] + (size_t)i * (size_t)gd_dtypes[k->in[j]->dt].bytes);
+            a[j] = gd_load_bits(k->in[j]->dt, (const char *)ins[k->in[j]->port] +
+                                                  (size_t)i * (size_t)gd_dtypes[k->in[j]->dt].bytes);
         uint64_t want = gd_eval(k->op, k->arg, k->res, a);
-        uint64_t got = gd_load_bits(k->res, (char *)outs[k->out->port] + (size_t)i * (size_t)gd_dtypes[k->res].bytes);
+        uint64_t got =
+            gd_load_bits(k->res, (char *)outs[k->out->port] + (size_t)i * (size_t)gd_dtypes[k->res].bytes);
         if (!same(k->res, want, got))
-            fail_msg("-O%d v%d op %d %s -> %s (%llx, %llx, %llx): %llx, not %llx", opt, lanes, k->op - E_ADD, gd_dtypes[k->arg].name,
-                     gd_dtypes[k->res].name, (unsigned long long)a[0], (unsigned long long)a[1], (unsigned long long)a[2],
-                     (unsigned long long)got, (unsigned long long)want);
+            fail_msg("-O%d v%d op %d %s -> %s (%llx, %llx, %llx): %llx, not %llx", opt, lanes, k->op - E_ADD,
+                     gd_dtypes[k->arg].name, gd_dtypes[k->res].name, (unsigned long long)a[0],
+                     (unsigned long long)a[1], (unsigned long long)a[2], (unsigned long long)got,
+                     (unsigned long long)want);
     }
 }
 
@@ -227,7 +236,8 @@ static int64_t elements(Program *p, Buf *b, const Call *k) {
 }
 
 static void compare(Program *p, const Call *want, const Call *got, int opt, bool threads) {
-    if (want->status != got->status) fail_msg("-O%d threads %d: status %d, not %d", opt, threads, got->status, want->status);
+    if (want->status != got->status)
+        fail_msg("-O%d threads %d: status %d, not %d", opt, threads, got->status, want->status);
     if (want->status) return;
     for (int i = 0; i < p->syms.n; i++) assert_int_equal(want->sym[i], got->sym[i]);
     for (int i = 0; i < p->params.n; i++) {
@@ -238,8 +248,8 @@ static void compare(Program *p, const Call *want, const Call *got, int opt, bool
             uint64_t w = gd_load_bits(b->dt, (char *)want->out[b->port] + (size_t)j * size);
             uint64_t g = gd_load_bits(b->dt, (char *)got->out[b->port] + (size_t)j * size);
             if (!same(b->dt, w, g))
-                fail_msg("-O%d threads %d: %s[%lld] is %llx, not %llx", opt, threads, b->name, (long long)j, (unsigned long long)g,
-                         (unsigned long long)w);
+                fail_msg("-O%d threads %d: %s[%lld] is %llx, not %llx", opt, threads, b->name, (long long)j,
+                         (unsigned long long)g, (unsigned long long)w);
         }
     }
 }
@@ -286,7 +296,8 @@ static Program *tile(Ctx *c) {
     acc->lanes = V;
     stmt_decl(p, &t->body, acc);
     Expr *zero = expr_const(c, vector(F32, V), 0), *row = expr_mul(c, var(c, t), num(c, ROWS));
-    for (int i = 0; i < ROWS * VECS; i++) stmt_store(p, &t->body, acc, (Expr *[]){num(c, i / VECS), num(c, i % VECS)}, zero, NULL);
+    for (int i = 0; i < ROWS * VECS; i++)
+        stmt_store(p, &t->body, acc, (Expr *[]){num(c, i / VECS), num(c, i % VECS)}, zero, NULL);
     Stmt *k = stmt_for(p, &t->body, "k", num(c, K), false);
     Expr *b[VECS];
     for (int j = 0; j < VECS; j++)
@@ -303,7 +314,8 @@ static Program *tile(Ctx *c) {
         Expr *at[] = {num(c, i / VECS), num(c, i % VECS)};
         Expr *v = var(c, stmt_let(p, &t->body, "v", expr_load(c, acc, V, at, NULL)));
         Expr *to = index2(c, expr_add(c, row, num(c, i / VECS)), N, num(c, i % VECS * V));
-        store(p, &t->body, y, to, i % 2 ? expr2(c, E_MAX, v, zero) : expr_select(c, expr2(c, E_LT, v, zero), zero, v));
+        store(p, &t->body, y, to,
+              i % 2 ? expr2(c, E_MAX, v, zero) : expr_select(c, expr2(c, E_LT, v, zero), zero, v));
     }
     return p;
 }
@@ -315,7 +327,10 @@ static void tile_runs(Ctx *c, void *arg) {
 /* y = x * 2.1 + z over n elements by vectors, the last one under a count; a*b+c must not become one fma. */
 static void tails(Ctx *c, void *arg) {
     (void)arg;
-    static const struct { DType t; int lanes; } kinds[] = {{F32, 16}, {F32, 8}, {F64, 8}, {I8, 16}, {I64, 4}, {BOOL, 16}, {U4, 8}};
+    static const struct {
+        DType t;
+        int lanes;
+    } kinds[] = {{F32, 16}, {F32, 8}, {F64, 8}, {I8, 16}, {I64, 4}, {BOOL, 16}, {U4, 8}};
     enum { SIZES = 40 };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         DType t = kinds[i].t;
@@ -352,7 +367,8 @@ static void padding(Ctx *c, void *arg) {
     Expr *at = expr_sub(c, expr_add(c, var(c, i), var(c, k)), num(c, 2));
     Expr *inside = expr_and(c, expr2(c, E_LE, num(c, 0), at), expr2(c, E_LT, at, expr_var(c, n)));
     Expr *weight = expr_cast(c, expr_add(c, var(c, k), num(c, 1)), F32);
-    stmt_store(p, &k->body, sum, NULL, expr3(c, E_FMA, expr_load(c, x, 1, &at, inside), weight, expr_load(c, sum, 1, NULL, NULL)), NULL);
+    stmt_store(p, &k->body, sum, NULL,
+               expr3(c, E_FMA, expr_load(c, x, 1, &at, inside), weight, expr_load(c, sum, 1, NULL, NULL)), NULL);
     Expr *out = var(c, i), *third = expr2(c, E_EQ, expr_fmod(c, var(c, i), num(c, 3)), num(c, 0));
     stmt_store(p, &i->body, y, &out, expr_load(c, sum, 1, NULL, NULL), NULL);
     stmt_store(p, &i->body, y, &out, expr_num(c, F32, 7), third);
@@ -363,7 +379,8 @@ static void padding(Ctx *c, void *arg) {
 static void control(Ctx *c, void *arg) {
     (void)arg;
     Program *p = program_new(c, "control");
-    Buf *y = array(p, SP_OUT, I64, "y", num(c, 64)), *state = buf_new(p, SP_LOCAL, I64, 1, (Expr *[]){num(c, 2)}, "state");
+    Buf *y = array(p, SP_OUT, I64, "y", num(c, 64)),
+        *state = buf_new(p, SP_LOCAL, I64, 1, (Expr *[]){num(c, 2)}, "state");
     Stmt *nest = stmt_nest(p, &p->body, "collatz"), *i = stmt_for(p, &nest->body, "i", num(c, 64), true);
     Expr *zero = num(c, 0), *one = num(c, 1);
     stmt_decl(p, &i->body, state);
@@ -380,8 +397,8 @@ static void control(Ctx *c, void *arg) {
     check_program(p, &(Call){0});
 }
 
-/* Where x > 0: the data decides how many; the output takes its place in the heap. A loop then squares a buffer twice,
-   moving the new one into the place of the old. */
+/* Where x > 0: the data decides how many; the output takes its place in the heap. A loop then squares a
+   buffer twice, moving the new one into the place of the old. */
 static void data_sizes(Ctx *c, void *arg) {
     (void)arg;
     enum { N = 50 };
@@ -427,12 +444,14 @@ static void data_sizes(Ctx *c, void *arg) {
     check_program(p, &(Call){.sym = {-1}});
 }
 
-/* Indices from data are checked inside a parallel loop: the first bad one decides the status, whatever the threads. */
+/* Indices from data are checked inside a parallel loop: the first bad one decides the status, whatever the
+   threads. */
 static void checks(Ctx *c, void *arg) {
     (void)arg;
     enum { N = 40 };
     Program *p = program_new(c, "gather");
-    Buf *at = array(p, SP_IN, I64, "at", num(c, N)), *x = array(p, SP_IN, F32, "x", num(c, 10)), *y = array(p, SP_OUT, F32, "y", num(c, N));
+    Buf *at = array(p, SP_IN, I64, "at", num(c, N)), *x = array(p, SP_IN, F32, "x", num(c, 10)),
+        *y = array(p, SP_OUT, F32, "y", num(c, N));
     Stmt *nest = stmt_nest(p, &p->body, "gather"), *i = stmt_for(p, &nest->body, "i", num(c, N), true);
     i->mode = L_PARALLEL;
     Expr *k = var(c, stmt_let(p, &i->body, "k", load(c, at, 1, var(c, i))));
@@ -453,8 +472,9 @@ static void checks(Ctx *c, void *arg) {
     check_calls(p, calls, 5);
 }
 
-/* Rows of softmax without exp: maximum over 16 lanes and a tree, differences, in place over the arena's t; views with
-   strides, a register array indexed by a variable, an unrolled loop, nests over several places that overlap. */
+/* Rows of softmax without exp: maximum over 16 lanes and a tree, differences, in place over the arena's t;
+   views with strides, a register array indexed by a variable, an unrolled loop, nests over several places
+   that overlap. */
 static void rows(Ctx *c, void *arg) {
     (void)arg;
     enum { R = 5, L = 32 };
@@ -470,7 +490,9 @@ static void rows(Ctx *c, void *arg) {
     stmt_decl(p, &r->body, acc);
     Expr *row = expr_mul(c, var(c, r), num(c, L)), *zero = num(c, 0);
     stmt_store(p, &r->body, acc, &zero, load(c, t, 16, row), NULL);
-    stmt_store(p, &r->body, acc, &zero, expr2(c, E_MAX, expr_load(c, acc, 16, &zero, NULL), load(c, t, 16, expr_add(c, row, num(c, 16)))), NULL);
+    stmt_store(p, &r->body, acc, &zero,
+               expr2(c, E_MAX, expr_load(c, acc, 16, &zero, NULL), load(c, t, 16, expr_add(c, row, num(c, 16)))),
+               NULL);
     for (int half = 8; half; half /= 2) {
         Stmt *tree = stmt_for(p, &r->body, "lane", num(c, half), true);
         tree->mode = half == 4 ? L_UNROLL : L_SERIAL;
@@ -495,7 +517,9 @@ static void random_one(Ctx *c, void *arg) {
     const int *seed = arg;
     enum { POSITIONS = 8, SIZES = 3 };
     Program *p = random_program(c, (uint64_t)*seed);
-    PassOptions o = {.opt = *seed % 3, .machine = {.lanes = 1 << (2 + *seed % 3), .registers = 32, .fma = true, .l1 = 32768, .l2 = 1 << 20}};
+    PassOptions o = {
+        .opt = *seed % 3,
+        .machine = {.lanes = 1 << (2 + *seed % 3), .registers = 32, .fma = true, .l1 = 32768, .l2 = 1 << 20}};
     passes_resume(p, &o);
     int64_t positions[POSITIONS];
     for (int i = 0; i < POSITIONS; i++) positions[i] = (int64_t)(scramble((uint64_t)(*seed * POSITIONS + i)) % 24);
@@ -544,7 +568,11 @@ static void check_library(Program *p, const char *path, const void *weights) {
 
 static const char *emit(Program *p, Emit kind, const char *name, Weights weights, bool program) {
     const char *path = gd_format(p->c, "%s/%s", tool_temp_dir(p->c), name);
-    EmitOptions o = {.target = target_named(p->c, "native"), .opt = 2, .weights = weights, .table = program, .main = kind == EMIT_EXE};
+    EmitOptions o = {.target = target_named(p->c, "native"),
+                     .opt = 2,
+                     .weights = weights,
+                     .table = program,
+                     .main = kind == EMIT_EXE};
     backend_named(p->c, "llvm")->write(p, &o, kind, path);
     return path;
 }
@@ -570,8 +598,10 @@ static void files(Ctx *c, void *arg) {
     const char *exe = emit(p, EMIT_EXE, "tile", WEIGHTS_EMBED, true);
     tool(c, (const char *[]){exe, "--help", NULL});
     tool(c, (const char *[]){exe, "a=rand", NULL});
-    assert_non_null(strstr(gd_read_file(c, emit(p, EMIT_LL, "tile.ll", WEIGHTS_EMBED, true), SIZE_MAX, &n), "define i32 @tile_run_raw"));
-    assert_memory_equal(gd_read_file(c, emit(p, EMIT_BC, "tile.bc", WEIGHTS_EMBED, true), SIZE_MAX, &n), "BC\xc0\xde", 4);
+    assert_non_null(strstr(gd_read_file(c, emit(p, EMIT_LL, "tile.ll", WEIGHTS_EMBED, true), SIZE_MAX, &n),
+                           "define i32 @tile_run_raw"));
+    assert_memory_equal(gd_read_file(c, emit(p, EMIT_BC, "tile.bc", WEIGHTS_EMBED, true), SIZE_MAX, &n),
+                        "BC\xc0\xde", 4);
 }
 
 static void emitted_files(void **state) {
@@ -584,12 +614,14 @@ static void twice(Ctx *c, void *arg) {
     (void)arg;
     size_t n[2];
     char *s[2];
-    for (int i = 0; i < 2; i++) s[i] = gd_read_file(c, emit(tile(c), EMIT_SO, "tile.so", WEIGHTS_EMBED, true), SIZE_MAX, &n[i]);
+    for (int i = 0; i < 2; i++)
+        s[i] = gd_read_file(c, emit(tile(c), EMIT_SO, "tile.so", WEIGHTS_EMBED, true), SIZE_MAX, &n[i]);
     assert_int_equal(n[0], n[1]);
     assert_memory_equal(s[0], s[1], n[0]);
 }
 
-/* What the tile became: 24 fused multiply-adds on vectors, and nothing of the inner loop goes through the stack. */
+/* What the tile became: 24 fused multiply-adds on vectors, and nothing of the inner loop goes through the
+   stack. */
 static void machine_code(Ctx *c, void *arg) {
     (void)arg;
     const Target *t = target_named(c, "x86-64-v4");
@@ -628,7 +660,8 @@ static void programs(void **state) {
 
 int main(void) {
     setenv("OMP_WAIT_POLICY", "passive", 0); /* a busy machine would make threads wait for each other for long */
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(programs), cmocka_unit_test(random_programs), cmocka_unit_test(emitted_files),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(programs),
+                                       cmocka_unit_test(random_programs), cmocka_unit_test(emitted_files),
                                        cmocka_unit_test(output_is_determined)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The back end's two doors: files, and programs loaded into this process. Everything but an executable or a shared
-   library is one module; those two are linked from several objects, compiled at once. */
+/* The back end's two doors: files, and programs loaded into this process. Everything but an executable or a
+   shared library is one module; those two are linked from several objects, compiled at once. */
 #include "llvm.h"
 #include <errno.h>
 #include <llvm-c/BitWriter.h>
@@ -33,14 +33,16 @@ typedef VEC(const char *) Args;
 /* $CC may hold options too, separated by blanks. */
 static void linker(Ctx *c, Args *a) {
     const char *cc = tool_cc(c);
-    if (!cc) gd_fail(c, 405, "install one, set CC, or write an object with --emit obj", "no C compiler to link with was found");
+    if (!cc)
+        gd_fail(c, 405, "install one, set CC, or write an object with --emit obj",
+                "no C compiler to link with was found");
     for (size_t n; *(cc += strspn(cc, " \t")); cc += n) {
         n = strcspn(cc, " \t");
         vec_push(c, a, gd_strndup(c, cc, n));
     }
 }
 
-/* By the C compiler's driver, which knows where the system's libraries are. The result takes its place at once. */
+/* By the C compiler's driver, which knows where the system's libraries are. The result takes its place whole. */
 static void link_objects(Gen *g, bool shared, const char *path) {
     Ctx *c = g->c;
     Args a = {0};
@@ -61,7 +63,9 @@ static void link_objects(Gen *g, bool shared, const char *path) {
     if (!failed && !rename(out, path)) return;
     int why = errno;
     unlink(out);
-    if (failed) gd_fail(c, 701, "the text above comes from the linker", "%s: %s ended with %d\n%.4000s", path, a.v[0], failed, err->s);
+    if (failed)
+        gd_fail(c, 701, "the text above comes from the linker", "%s: %s ended with %d\n%.4000s", path, a.v[0],
+                failed, err->s);
     gd_fail(c, 106, NULL, "%s: %s", path, strerror(why));
 }
 

@@ -1,5 +1,6 @@
-/* What a block needs from outside: variables and roots of buffers, in order of first use, which makes the parameters of
-   the function that the block becomes. One walk notes what is used and what the block itself defines. */
+/* What a block needs from outside: variables and roots of buffers, in order of first use, which makes the
+   parameters of the function that the block becomes. One walk notes what is used and what the block itself
+   defines. */
 #include "llvm.h"
 
 typedef struct Walk { Gen *g; Captures *u; Map *seen, *own; } Walk;

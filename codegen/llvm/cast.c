@@ -6,8 +6,9 @@ static int width_of(DType t) { return t == I4 || t == U4 ? 4 : t == I2 || t == U
 /* The largest float (double) below 2^k. */
 static uint64_t below_power(DType real, int k) { return gd_to_bits(real, (double)(1ull << (k - 1)) * 2) - 1; }
 
-/* Saturating, NaN to 0. LLVM's own saturating conversion of vectors goes lane by lane on x86; this does not. Bounds that
-   the float type cannot hold (2^31 - 1 in f32) are replaced by the largest float below, and what lies beyond is selected. */
+/* Saturating, NaN to 0. LLVM's own saturating conversion of vectors goes lane by lane on x86; this does not.
+   Bounds that the float type cannot hold (2^31 - 1 in f32) are replaced by the largest float below, and what
+   lies beyond is selected. */
 static Val saturate(Fn *f, Val v, Type from, DType to) {
     Unit *u = f->u;
     LLVMBuilderRef b = f->b;

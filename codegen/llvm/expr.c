@@ -1,6 +1,6 @@
-/* Expressions. A value that only depends on variables holds until the scope it was computed in ends; one that read
-   memory, or a symbol that the data decides, holds for the statement. So shared index arithmetic is built once, and
-   nothing is used where it does not dominate. */
+/* Expressions. A value that only depends on variables holds until the scope it was computed in ends; one that
+   read memory, or a symbol that the data decides, holds for the statement. So shared index arithmetic is
+   built once, and nothing is used where it does not dominate. */
 #include "llvm.h"
 
 static Memo *memo_at(Gen *g, uint32_t id) {
@@ -33,12 +33,14 @@ static Val gen_var(Fn *f, Var *v) {
     Gen *g = f->g;
     Val known = map_getp(f->vars, v);
     if (known) return known;
-    if (f->kind != FN_RUN || v->kind != V_SYM) gd_bug(g->c, "LLVM: variable %s is not known in %s", v->name, f->name);
+    if (f->kind != FN_RUN || v->kind != V_SYM)
+        gd_bug(g->c, "LLVM: variable %s is not known in %s", v->name, f->name);
     for (int i = 0; i < g->p->syms.n; i++) {
         if (g->p->syms.v[i] != v) continue;
         f->touched = true;
         Val at = const_int(f->u, i);
-        return LLVMBuildLoad2(f->b, type_int(f->u, 64), LLVMBuildGEP2(f->b, type_int(f->u, 64), f->syms, &at, 1, ""), v->name);
+        LLVMTypeRef i64 = type_int(f->u, 64);
+        return LLVMBuildLoad2(f->b, i64, LLVMBuildGEP2(f->b, i64, f->syms, &at, 1, ""), v->name);
     }
     gd_bug(g->c, "LLVM: symbol %s is not the program's", v->name);
 }
@@ -46,7 +48,8 @@ static Val gen_var(Fn *f, Var *v) {
 Val gen_splat(Fn *f, Val v, int lanes) {
     if (lanes == 1) return v;
     if (LLVMIsConstant(v)) return const_splat(v, lanes);
-    LLVMTypeRef t = LLVMVectorType(LLVMTypeOf(v), (unsigned)lanes), index = LLVMVectorType(type_int(f->u, 32), (unsigned)lanes);
+    LLVMTypeRef t = LLVMVectorType(LLVMTypeOf(v), (unsigned)lanes);
+    LLVMTypeRef index = LLVMVectorType(type_int(f->u, 32), (unsigned)lanes);
     Val first = LLVMBuildInsertElement(f->b, LLVMGetPoison(t), v, const_i32(f->u, 0), "");
     return LLVMBuildShuffleVector(f->b, first, LLVMGetPoison(t), LLVMConstNull(index), "");
 }

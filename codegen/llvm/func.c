@@ -1,9 +1,10 @@
 /* Functions: one a nest, and two a parallel loop.
 
-   A nest's function has a parameter for every variable and buffer it uses, so that LLVM knows of each buffer that no
-   other overlaps it. A parallel loop becomes a `chunk`, which runs some consecutive iterations and is like a
-   nest's function, and a `thread`, which libgomp calls once on every thread with the captured values in a struct: it works
-   out the thread's share and calls the chunk. Which thread runs an iteration never matters for its result. */
+   A nest's function has a parameter for every variable and buffer it uses, so that LLVM knows of each buffer
+   that no other overlaps it. A parallel loop becomes a `chunk`, which runs some consecutive iterations and is
+   like a nest's function, and a `thread`, which libgomp calls once on every thread with the captured values
+   in a struct: it works out the thread's share and calls the chunk. Which thread runs an iteration never
+   matters for its result. */
 #include "llvm.h"
 
 enum { ARENA_ALIGN = 64 };
@@ -49,7 +50,8 @@ static void arguments(Fn *f, const Captures *uses, Val *v) {
 
 static unsigned known_align(const Gen *g, const Buf *b) {
     if (b->space == SP_LOCAL || b->space == SP_ARENA) return ARENA_ALIGN;
-    if (b->space == SP_CONST) return g->jit ? 1u << (__builtin_ctzll((uintptr_t)b->data | ARENA_ALIGN)) : ARENA_ALIGN;
+    if (b->space == SP_CONST)
+        return g->jit ? 1u << (__builtin_ctzll((uintptr_t)b->data | ARENA_ALIGN)) : ARENA_ALIGN;
     return (unsigned)gd_dtypes[b->dt].bytes;
 }
 
@@ -88,7 +90,8 @@ static LLVMTypeRef nest_type(Unit *u, const Captures *uses, LLVMTypeRef *t) {
     return LLVMFunctionType(result, t, (unsigned)(uses->vars.n + uses->bufs.n), false);
 }
 
-static void nest_body(Gen *g, Unit *u, Stmt *s, const Captures *uses, const char *name, LLVMTypeRef type, bool local) {
+static void nest_body(Gen *g, Unit *u, Stmt *s, const Captures *uses, const char *name, LLVMTypeRef type,
+                      bool local) {
     Fn f;
     fn_begin(&f, g, u, FN_NEST, name, type);
     if (local) LLVMSetLinkage(f.f, LLVMInternalLinkage);
@@ -159,7 +162,7 @@ static Val omp_number(Fn *f, const char *name) {
     return LLVMBuildZExt(f->b, v, type_int(f->u, 64), "");
 }
 
-/* frame: trip count, place for a failure, captured values. The first trip % n threads run one iteration more. */
+/* frame: trip count, place for a failure, captured values. The first trip % n threads run one more iteration. */
 static void gen_thread(Gen *g, Unit *u, const Captures *uses, const Outlined *o) {
     Fn f;
     int n = uses->vars.n + uses->bufs.n;
@@ -169,7 +172,8 @@ static void gen_thread(Gen *g, Unit *u, const Captures *uses, const Outlined *o)
     LLVMSetLinkage(f.f, LLVMInternalLinkage);
     Val frame = LLVMGetParam(f.f, 0), trip = LLVMBuildLoad2(f.b, i64, frame_field(&f, o, frame, 0), "trip");
     for (int i = FIXED - 1; i < n + FIXED; i++)
-        args[i] = LLVMBuildLoad2(f.b, LLVMStructGetTypeAtIndex(o->frame, (unsigned)i - 1), frame_field(&f, o, frame, i - 1), "");
+        args[i] = LLVMBuildLoad2(f.b, LLVMStructGetTypeAtIndex(o->frame, (unsigned)i - 1),
+                                 frame_field(&f, o, frame, i - 1), "");
     Val me = omp_number(&f, "omp_get_thread_num"), all = omp_number(&f, "omp_get_num_threads");
     Val each = LLVMBuildUDiv(f.b, trip, all, ""), more = LLVMBuildURem(f.b, trip, all, "");
     Val before = intrinsic(&f, "llvm.umin", 1, &i64, 2, (Val[]){me, more});
@@ -185,11 +189,13 @@ static Outlined outline(Fn *f, Stmt *s, const Captures *uses) {
     Gen *g = f->g;
     Unit *u = f->u;
     int n = uses->vars.n + uses->bufs.n, serial = f->parallel++;
-    LLVMTypeRef *t = gd_new_array(g->c, LLVMTypeRef, n + FIXED), none = LLVMVoidTypeInContext(u->cx), p = type_ptr(u);
+    LLVMTypeRef *t = gd_new_array(g->c, LLVMTypeRef, n + FIXED), none = LLVMVoidTypeInContext(u->cx);
+    LLVMTypeRef p = type_ptr(u);
     t[0] = t[1] = type_int(u, 64);
     t[2] = p;
     parameter_types(u, uses, t + FIXED);
-    Outlined o = {.chunk = gd_format(g->c, "%s_chunk%d", f->name, serial), .thread = gd_format(g->c, "%s_thread%d", f->name, serial)};
+    Outlined o = {.chunk = gd_format(g->c, "%s_chunk%d", f->name, serial),
+                  .thread = gd_format(g->c, "%s_thread%d", f->name, serial)};
     o.chunk_type = LLVMFunctionType(none, t, (unsigned)(n + FIXED), false);
     o.thread_type = LLVMFunctionType(none, &p, 1, false);
     o.frame = LLVMStructTypeInContext(u->cx, t + 1, (unsigned)(n + FIXED - 1), false);

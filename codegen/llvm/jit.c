@@ -1,6 +1,6 @@
-/* A program in this process: units compiled as for a file, their objects linked in memory by ORC's JIT linker. What the
-   code calls is found in the process; libgomp, which may not be in it, is loaded first. Without libgomp the program is
-   compiled serially: the answer is the same. */
+/* A program in this process: units compiled as for a file, their objects linked in memory by ORC's JIT
+   linker. What the code calls is found in the process; libgomp, which may not be in it, is loaded first.
+   Without libgomp the program is compiled serially: the answer is the same. */
 #define _GNU_SOURCE
 #include "llvm.h"
 #include "heap.h"
@@ -28,7 +28,8 @@ static LLVMOrcLLJITRef open_jit(Ctx *c) {
     return jit;
 }
 
-/* The parts of the runtime that generated code calls: linked into this module, not to be looked for in the process. */
+/* The parts of the runtime that generated code calls: linked into this module, not to be looked for in the
+   process. */
 static void define_runtime(Ctx *c, LLVMOrcLLJITRef jit) {
     const struct { const char *name; void *at; } parts[] = {{"gradc_heap_init", (void *)gradc_heap_init},
                                                             {"gradc_heap_alloc", (void *)gradc_heap_alloc},
@@ -38,7 +39,8 @@ static void define_runtime(Ctx *c, LLVMOrcLLJITRef jit) {
     for (int i = 0; i < PARTS; i++) {
         pairs[i].Name = LLVMOrcLLJITMangleAndIntern(jit, parts[i].name);
         pairs[i].Sym.Address = (LLVMOrcExecutorAddress)(uintptr_t)parts[i].at;
-        pairs[i].Sym.Flags = (LLVMJITSymbolFlags){LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0};
+        pairs[i].Sym.Flags =
+            (LLVMJITSymbolFlags){LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0};
     }
     check(c, LLVMOrcJITDylibDefine(LLVMOrcLLJITGetMainJITDylib(jit), LLVMOrcAbsoluteSymbols(pairs, PARTS)));
 }

@@ -1,14 +1,15 @@
 /* The inside of the LLVM back end: what its files share.
 
-   A Gen is one program on its way to machine code. Its nests are spread over Units, modules in contexts of their own, so
-   that several threads can compile them; unit 0 also holds `run` and the tables. All IR is built by one thread.
+   A Gen is one program on its way to machine code. Its nests are spread over Units, modules in contexts of
+   their own, so that several threads can compile them; unit 0 also holds `run` and the tables. All IR is
+   built by one thread.
 
-   A Fn is a function being built. Its vars and bufs say what a Var and the root of a Buf are there: `run` gets them from
-   its arguments, the function of a nest (and of a chunk of a parallel loop) as parameters, one a variable or buffer it
-   uses, so that LLVM can be told that they do not overlap.
+   A Fn is a function being built. Its vars and bufs say what a Var and the root of a Buf are there: `run`
+   gets them from its arguments, the function of a nest (and of a chunk of a parallel loop) as parameters, one
+   a variable or buffer it uses, so that LLVM can be told that they do not overlap.
 
-   Values are only built in the block where the builder stands; statements are structured, so what was computed in a
-   scope holds for the rest of it. The memo of expressions relies on this. */
+   Values are only built in the block where the builder stands; statements are structured, so what was
+   computed in a scope holds for the rest of it. The memo of expressions relies on this. */
 #ifndef GD_LLVM_H
 #define GD_LLVM_H
 #include "codegen.h"

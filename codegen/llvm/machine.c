@@ -1,10 +1,11 @@
 /* From a program to machine code: the target, the units, LLVM's passes, and the threads that run them.
 
-   The program comes tiled, vectorised and unrolled, so LLVM is left to do what it is best at: registers, addresses,
-   instructions. Its vectorisers and unrollers would only undo the schedule, and cost most of its time.
+   The program comes tiled, vectorised and unrolled, so LLVM is left to do what it is best at: registers,
+   addresses, instructions. Its vectorisers and unrollers would only undo the schedule, and cost most of its
+   time.
 
-   How nests are spread over units depends on the program only, and each unit is compiled by itself, so the output does not
-   depend on how many threads there are. */
+   How nests are spread over units depends on the program only, and each unit is compiled by itself, so the
+   output does not depend on how many threads there are. */
 #define _GNU_SOURCE
 #include "llvm.h"
 #include <llvm-c/Analysis.h>
@@ -25,8 +26,8 @@ static void init_targets(void) {
     LLVMInitializeAllAsmParsers();
 }
 
-/* A processor with AVX-512 is named x86-64-v3 and its features, for the sake of C compilers; to LLVM the features alone
-   do not mean vectors of 512 bits. */
+/* A processor with AVX-512 is named x86-64-v3 and its features, for the sake of C compilers; to LLVM the
+   features alone do not mean vectors of 512 bits. */
 const char *machine_cpu(const Target *t) {
     static const char *const v4[] = {"+avx512f", "+avx512bw", "+avx512cd", "+avx512dq", "+avx512vl"};
     bool all = !strcmp(t->cpu, "x86-64-v3");
@@ -50,8 +51,8 @@ static LLVMTargetMachineRef open_machine(const Target *t, int opt, char **error)
     LLVMTargetMachineOptionsRef o = LLVMCreateTargetMachineOptions();
     LLVMTargetMachineOptionsSetCPU(o, machine_cpu(t));
     LLVMTargetMachineOptionsSetFeatures(o, t->features);
-    LLVMTargetMachineOptionsSetCodeGenOptLevel(o, opt <= 0 ? LLVMCodeGenLevelNone : opt == 1 ? LLVMCodeGenLevelLess
-                                                                                         : LLVMCodeGenLevelDefault);
+    static const LLVMCodeGenOptLevel levels[] = {LLVMCodeGenLevelNone, LLVMCodeGenLevelLess, LLVMCodeGenLevelDefault};
+    LLVMTargetMachineOptionsSetCodeGenOptLevel(o, levels[opt <= 0 ? 0 : opt == 1 ? 1 : 2]);
     LLVMTargetMachineOptionsSetRelocMode(o, LLVMRelocPIC);
     LLVMTargetMachineRef tm = LLVMCreateTargetMachineWithOptions(target, t->triple, o);
     LLVMDisposeTargetMachineOptions(o);
@@ -123,10 +124,13 @@ Gen *gen_open(Program *p, const EmitOptions *o, bool jit, int most) {
     Ctx *c = p->c;
     char *error = NULL;
     Gen *g = gd_new(c, Gen);
-    *g = (Gen){.c = c, .p = p, .o = o, .prefix = o->prefix ? o->prefix : p->name, .jit = jit, .slots = map_new(c)};
+    *g = (Gen){.c = c, .p = p, .o = o, .jit = jit, .slots = map_new(c)};
+    g->prefix = o->prefix ? o->prefix : p->name;
     gd_defer(c, gen_close, g);
     g->tm = open_machine(o->target, o->opt, &error);
-    if (!g->tm) gd_fail(c, 405, "see --help for --target", "LLVM does not know the target %s: %s", o->target->triple, error ? error : "");
+    if (!g->tm)
+        gd_fail(c, 405, "see --help for --target", "LLVM does not know the target %s: %s", o->target->triple,
+                error ? error : "");
     g->tune = machine_tune(c, o->target);
     bool arm = !strncmp(o->target->triple, "aarch64", 7);
     g->has_minimum = arm || !strncmp(o->target->triple, "wasm", 4);
@@ -174,7 +178,8 @@ static void optimize(Unit *u, LLVMTargetMachineRef tm, int opt) {
 
 static void report(Gen *g) {
     for (int i = 0; i < g->nunits; i++)
-        if (g->units[i].error) gd_bug(g->c, "LLVM: %s", gd_escape(g->c, g->units[i].error, strlen(g->units[i].error)));
+        if (g->units[i].error)
+            gd_bug(g->c, "LLVM: %s", gd_escape(g->c, g->units[i].error, strlen(g->units[i].error)));
 }
 
 void gen_optimize(Gen *g, Unit *u) {

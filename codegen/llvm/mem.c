@@ -1,8 +1,9 @@
 /* Buffers: where they are, loads and stores with their masks.
 
-   A scalar mask never becomes a branch around a load: the address is selected instead, and where the mask is false
-   it is that of a row of zeros. A count mask becomes LLVM's masked load or store. Constant parts of an index are kept
-   apart from the rest, so that they end in the instruction. Everything is aligned as its element is. */
+   A scalar mask never becomes a branch around a load: the address is selected instead, and where the mask is
+   false it is that of a row of zeros. A count mask becomes LLVM's masked load or store. Constant parts of an
+   index are kept apart from the rest, so that they end in the instruction. Everything is aligned as its
+   element is. */
 #include "llvm.h"
 
 enum { LOCAL_ALIGN = 64 };
@@ -118,7 +119,8 @@ void gen_store(Fn *f, Stmt *s) {
     unsigned align = (unsigned)gd_dtypes[t.dt].bytes;
     if (s->mask && s->mask->type.dt != BOOL) {
         Val v = in_memory(f, gen_expr(f, s->e), t);
-        Val args[] = {v, element_pointer(f, b, s->index), const_i32(f->u, (int)align), lane_mask(f, s->mask, t.lanes)};
+        Val args[] = {v, element_pointer(f, b, s->index), const_i32(f->u, (int)align),
+                      lane_mask(f, s->mask, t.lanes)};
         intrinsic(f, "llvm.masked.store", 2, (LLVMTypeRef[]){LLVMTypeOf(v), type_ptr(f->u)}, 4, args);
         return;
     }

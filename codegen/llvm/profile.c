@@ -1,11 +1,16 @@
-/* Calls and nanoseconds of every nest, where EmitOptions.profile asks for them: two counters a nest, in memory of the
-   generated unit, and P_profile to read them. The clock is read in `run`, around the call of the nest's function. */
+/* Calls and nanoseconds of every nest, where EmitOptions.profile asks for them: two counters a nest, in
+   memory of the generated unit, and P_profile to read them. The clock is read in `run`, around the call of
+   the nest's function. */
 #include "llvm.h"
 
 enum { MONOTONIC = 1 }; /* CLOCK_MONOTONIC of Linux */
 
-static LLVMTypeRef counters_type(Gen *g, Unit *u) { return LLVMArrayType2(type_int(u, 64), 2 * (uint64_t)g->nests.n); }
-static Val counters(Gen *g, Unit *u) { return LLVMGetNamedGlobal(u->m, gd_format(g->c, "%s_counters", g->prefix)); }
+static LLVMTypeRef counters_type(Gen *g, Unit *u) {
+    return LLVMArrayType2(type_int(u, 64), 2 * (uint64_t)g->nests.n);
+}
+static Val counters(Gen *g, Unit *u) {
+    return LLVMGetNamedGlobal(u->m, gd_format(g->c, "%s_counters", g->prefix));
+}
 
 /* struct timespec: two longs. */
 Val profile_start(Fn *f) {
@@ -13,7 +18,8 @@ Val profile_start(Fn *f) {
     LLVMTypeRef type = LLVMFunctionType(i32, (LLVMTypeRef[]){i32, type_ptr(f->u)}, 2, false);
     LLVMTypeRef spec = LLVMStructTypeInContext(f->u->cx, (LLVMTypeRef[]){word, word}, 2, false);
     Val at = gen_alloca(f, spec, "clock");
-    LLVMBuildCall2(f->b, type, external(f->u, "clock_gettime", type), (Val[]){const_i32(f->u, MONOTONIC), at}, 2, "");
+    LLVMBuildCall2(f->b, type, external(f->u, "clock_gettime", type), (Val[]){const_i32(f->u, MONOTONIC), at}, 2,
+                   "");
     Val part[2];
     for (unsigned i = 0; i < 2; i++) {
         Val v = LLVMBuildLoad2(f->b, word, LLVMBuildStructGEP2(f->b, spec, at, i, ""), "");
@@ -53,7 +59,8 @@ void gen_profile(Gen *g) {
     LLVMSetInitializer(all, LLVMConstNull(counters_type(g, u)));
     LLVMSetLinkage(all, LLVMInternalLinkage);
     Fn f;
-    fn_begin(&f, g, u, FN_RUN, gd_format(g->c, "%s_profile", g->prefix), LLVMFunctionType(i32, (LLVMTypeRef[]){i32, at, at}, 3, false));
+    fn_begin(&f, g, u, FN_RUN, gd_format(g->c, "%s_profile", g->prefix),
+             LLVMFunctionType(i32, (LLVMTypeRef[]){i32, at, at}, 3, false));
     LLVMBasicBlockRef past = new_block(&f, "past"), has = new_block(&f, "has");
     Val which = LLVMGetParam(f.f, 0);
     LLVMBuildCondBr(f.b, LLVMBuildICmp(f.b, LLVMIntULT, which, const_i32(u, g->nests.n), ""), has, past);

@@ -1,5 +1,6 @@
-/* P_run_raw: checks the arena, finds the buffers, runs the body in order. Symbols of the inputs are read once; those that
-   the data decides are read from and written to the caller's array, so every use sees the newest value. */
+/* P_run_raw: checks the arena, finds the buffers, runs the body in order. Symbols of the inputs are read
+   once; those that the data decides are read from and written to the caller's array, so every use sees the
+   newest value. */
 #include "llvm.h"
 #include "heap.h"
 #include "program.h"
@@ -26,8 +27,10 @@ static void bind_symbols(Fn *f) {
         if (v->data) continue;
         Val n = LLVMBuildLoad2(f->b, i64, array_at(f, i64, f->syms, i), v->name);
         map_putp(f->vars, v, n);
-        if (v->lo > INT64_MIN) gen_check(f, LLVMBuildICmp(f->b, LLVMIntSGE, n, const_int(f->u, v->lo), ""), GRADC_RUN_SHAPE);
-        if (v->hi < INT64_MAX) gen_check(f, LLVMBuildICmp(f->b, LLVMIntSLE, n, const_int(f->u, v->hi), ""), GRADC_RUN_SHAPE);
+        if (v->lo > INT64_MIN)
+            gen_check(f, LLVMBuildICmp(f->b, LLVMIntSGE, n, const_int(f->u, v->lo), ""), GRADC_RUN_SHAPE);
+        if (v->hi < INT64_MAX)
+            gen_check(f, LLVMBuildICmp(f->b, LLVMIntSLE, n, const_int(f->u, v->hi), ""), GRADC_RUN_SHAPE);
     }
 }
 
@@ -43,7 +46,8 @@ static Val part(Sum *s, Expr *e) {
     for (int i = 0; i < e->nargs; i++) args[i] = part(s, e->arg[i]);
     if (e->type.dt == I64 && (e->kind == E_ADD || e->kind == E_MUL)) {
         LLVMTypeRef i64 = type_int(f->u, 64);
-        Val pair = intrinsic(f, e->kind == E_ADD ? "llvm.sadd.with.overflow" : "llvm.smul.with.overflow", 1, &i64, 2, args);
+        Val pair = intrinsic(f, e->kind == E_ADD ? "llvm.sadd.with.overflow" : "llvm.smul.with.overflow", 1, &i64,
+                             2, args);
         s->over = LLVMBuildOr(f->b, s->over, LLVMBuildExtractValue(f->b, pair, 1, ""), "");
         known = LLVMBuildExtractValue(f->b, pair, 0, "");
     } else known = gen_scalar(f, e, args);
@@ -79,7 +83,8 @@ static Val slot_of(Fn *f, Buf *b) {
 }
 
 static void set_output(Fn *f, Buf *b, Val to) {
-    if (buf_root(b)->space == SP_OUT) LLVMBuildStore(f->b, to, array_at(f, type_ptr(f->u), f->outs, buf_root(b)->port));
+    if (buf_root(b)->space == SP_OUT)
+        LLVMBuildStore(f->b, to, array_at(f, type_ptr(f->u), f->outs, buf_root(b)->port));
 }
 
 /* An output that the caller has a place for keeps it. */
@@ -126,7 +131,9 @@ void run_move(Fn *f, Buf *to, Buf *from) {
 static void add_slot(Fn *f, Buf *b) {
     if (!b || map_getp(f->g->slots, b)) return;
     Val slot = gen_alloca(f, type_ptr(f->u), b->name);
-    LLVMBuildStore(f->b, b->space == SP_OUT ? pointer_at(f, f->outs, b->port, b->name) : LLVMConstNull(type_ptr(f->u)), slot);
+    LLVMBuildStore(f->b,
+                   b->space == SP_OUT ? pointer_at(f, f->outs, b->port, b->name) : LLVMConstNull(type_ptr(f->u)),
+                   slot);
     map_putp(f->g->slots, b, slot);
     f->g->heap = true;
 }
@@ -167,7 +174,8 @@ void gen_run(Gen *g) {
     Program *p = g->p;
     LLVMTypeRef at = type_ptr(u), i64 = type_int(u, 64), types[] = {at, at, at, at, type_size(g, u)};
     Fn f;
-    fn_begin(&f, g, u, FN_RUN, gd_format(g->c, "%s_run_raw", g->prefix), LLVMFunctionType(type_int(u, 32), types, 5, false));
+    fn_begin(&f, g, u, FN_RUN, gd_format(g->c, "%s_run_raw", g->prefix),
+             LLVMFunctionType(type_int(u, 32), types, 5, false));
     static const char *const names[] = {"ins", "outs", "syms", "arena", "arena_bytes"};
     for (unsigned i = 0; i < 5; i++) LLVMSetValueName2(LLVMGetParam(f.f, i), names[i], strlen(names[i]));
     f.outs = LLVMGetParam(f.f, 1);

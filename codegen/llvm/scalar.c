@@ -1,6 +1,7 @@
-/* The scalar instructions of scalar.def as LLVM instructions, on scalars and vectors alike. What they mean stands in
-   ir/eval.c; nothing here may give another bit. LLVM's own division and shifts are undefined where ours are 0, so those
-   operands are replaced before, or the result after; with constants and known ranges nothing of that is left. */
+/* The scalar instructions of scalar.def as LLVM instructions, on scalars and vectors alike. What they mean
+   stands in ir/eval.c; nothing here may give another bit. LLVM's own division and shifts are undefined where
+   ours are 0, so those operands are replaced before, or the result after; with constants and known ranges
+   nothing of that is left. */
 #include "llvm.h"
 #include <math.h>
 
@@ -19,11 +20,11 @@ static GD_NORETURN void undefined(Fn *f, const Expr *e) {
 
 /* ---- floats ---- */
 
-/* A compare and a select are one minps or maxps of x86, which answers with its second operand when one is a NaN or both
-   are zeros. So, taken in both orders:
+/* A compare and a select are one minps or maxps of x86, which answers with its second operand when one is a NaN
+   or both are zeros. So, taken in both orders:
      min: the answers differ only in those cases, where their bitwise or is a NaN, or -0 if there is a -0: right;
-     max: the or gives the NaN, but the wrong zero. Subtracting the bits in which the answers differ mends that: it is
-          the sign only, and -0 - -0 = +0. A NaN stays one.
+     max: the or gives the NaN, but the wrong zero. Subtracting the bits in which the answers differ mends that:
+          it is the sign only, and -0 - -0 = +0. A NaN stays one.
    Where the machine has instructions with our meaning, they are used. */
 static Val extreme(Fn *f, bool max, Type t, Val a, Val b) {
     if (f->g->has_minimum) return call(f, max ? "llvm.maximum" : "llvm.minimum", 2, (Val[]){a, b});
@@ -36,8 +37,9 @@ static Val extreme(Fn *f, bool max, Type t, Val a, Val b) {
     return LLVMBuildFSub(f->b, both, LLVMBuildBitCast(f->b, LLVMBuildXor(f->b, p, q, ""), real, ""), "");
 }
 
-/* With a constant that is no NaN one instruction does: x stays unless the constant beats it, and nothing beats a NaN.
-   Zeros do not beat each other, so x keeps its sign: right for min with +0 and max with -0; max with +0 adds +0. */
+/* With a constant that is no NaN one instruction does: x stays unless the constant beats it, and nothing
+   beats a NaN. Zeros do not beat each other, so x keeps its sign: right for min with +0 and max with -0; max
+   with +0 adds +0. */
 static Val extreme_const(Fn *f, bool max, Type t, Val x, Val k, double value) {
     Val r = choose(f, fcmp(f, max ? LLVMRealOLT : LLVMRealOGT, x, k), k, x);
     return max && value == 0 && !signbit(value) ? LLVMBuildFAdd(f->b, r, const_bits(f->u, t, 0), "") : r;
@@ -124,7 +126,8 @@ static Val divide_signed(Fn *f, ExprKind op, Type t, Val a, Val b, bool is_posit
     Val r = LLVMBuildSRem(at, a, d, ""), down = NULL;
     if (op == E_REM) return r;
     if (op != E_DIV)
-        down = LLVMBuildAnd(at, icmp(f, LLVMIntNE, r, none), icmp(f, LLVMIntSLT, LLVMBuildXor(at, r, d, ""), none), "");
+        down = LLVMBuildAnd(at, icmp(f, LLVMIntNE, r, none),
+                            icmp(f, LLVMIntSLT, LLVMBuildXor(at, r, d, ""), none), "");
     if (op == E_FMOD) return choose(f, down, LLVMBuildAdd(at, r, d, ""), r);
     Val q = LLVMBuildSDiv(at, a, d, "");
     if (down) q = choose(f, down, LLVMBuildSub(at, q, one, ""), q);
@@ -143,7 +146,8 @@ static Val divide(Fn *f, Expr *e, DType t, Val *a) {
     }
     if (is_const(by)) blo = k = (int64_t)by->bits;
     Val none = const_bits(f->u, vt, 0);
-    if (!type_signed(t) || (alo >= 0 && blo > 0)) return divide_unsigned(f, op, a[0], a[1], none, type_signed(t) ? false : !k);
+    if (!type_signed(t) || (alo >= 0 && blo > 0))
+        return divide_unsigned(f, op, a[0], a[1], none, type_signed(t) ? false : !k);
     if (k > 0 && !(k & (k - 1)) && (op == E_FDIV || op == E_FMOD)) {
         if (op == E_FMOD) return LLVMBuildAnd(f->b, a[0], const_bits(f->u, vt, (uint64_t)k - 1), "");
         return LLVMBuildAShr(f->b, a[0], const_bits(f->u, vt, (uint64_t)__builtin_ctzll((uint64_t)k)), "");
@@ -191,8 +195,8 @@ static Val gen_int(Fn *f, Expr *e, Val *a) {
 /* Logic on i1; other arithmetic on bools is that of bytes, cut to one bit. */
 static Val gen_bool(Fn *f, Expr *e, Val *a) {
     switch ((ExprKind)e->kind) {
-    case E_AND: case E_OR: case E_XOR: case E_NOT: case E_EQ: case E_NE: case E_LT: case E_LE: case E_MIN: case E_MAX:
-        return int_op(f, e, BOOL, a);
+    case E_AND: case E_OR: case E_XOR: case E_NOT: case E_EQ: case E_NE: case E_LT: case E_LE: case E_MIN:
+    case E_MAX: return int_op(f, e, BOOL, a);
     default: break;
     }
     Val wide[3];
@@ -224,6 +228,7 @@ Val gen_scalar(Fn *f, Expr *e, Val *a) {
     if (e->kind == E_BITS) return gen_bits(f, a[0], from, e->type);
     if (dt_float((DType)from.dt)) return gen_float(f, e, a);
     if (from.dt == BOOL) return gen_bool(f, e, a);
-    if (dt_int((DType)from.dt) || e->kind == E_EQ || e->kind == E_NE) return gen_int(f, e, a); /* others: equal bits */
+    if (dt_int((DType)from.dt) || e->kind == E_EQ || e->kind == E_NE)
+        return gen_int(f, e, a); /* others: equal bits */
     undefined(f, e);
 }

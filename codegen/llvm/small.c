@@ -1,15 +1,17 @@
-/* Floats of 16 bits and less by arithmetic on their bits, all lanes at once: exact when widened to f32, rounded once to
-   the nearest even when narrowed. The formats, and what overflow becomes, are those of ir/eval.c. f16 has instructions
-   on machines with AVX2 and on AArch64. bf16 has some too, which lose denormals, so they are not used. */
+/* Floats of 16 bits and less by arithmetic on their bits, all lanes at once: exact when widened to f32,
+   rounded once to the nearest even when narrowed. The formats, and what overflow becomes, are those of
+   ir/eval.c. f16 has instructions on machines with AVX2 and on AArch64. bf16 has some too, which lose
+   denormals, so they are not used. */
 #include "llvm.h"
 
-/* What the top codes mean. IEEE: infinity and NaN. FN: no infinity, only all ones is NaN. FNUZ: no infinity and no -0,
-   whose code is NaN. FINITE: neither. */
+/* What the top codes mean. IEEE: infinity and NaN. FN: no infinity, only all ones is NaN. FNUZ: no infinity
+   and no -0, whose code is NaN. FINITE: neither. */
 typedef enum Top { IEEE, FN, FNUZ, FINITE } Top;
 typedef struct Format { int e, m, bias; Top top; } Format;
 static const Format formats[DTYPES] = {
-    [F16] = {5, 10, 15, IEEE},   [BF16] = {8, 7, 127, IEEE},       [F8E4M3FN] = {4, 3, 7, FN}, [F8E4M3FNUZ] = {4, 3, 8, FNUZ},
-    [F8E5M2] = {5, 2, 15, IEEE}, [F8E5M2FNUZ] = {5, 2, 16, FNUZ}, [F4E2M1] = {2, 1, 1, FINITE}};
+    [F16] = {5, 10, 15, IEEE},      [BF16] = {8, 7, 127, IEEE},  [F8E4M3FN] = {4, 3, 7, FN},
+    [F8E4M3FNUZ] = {4, 3, 8, FNUZ}, [F8E5M2] = {5, 2, 15, IEEE}, [F8E5M2FNUZ] = {5, 2, 16, FNUZ},
+    [F4E2M1] = {2, 1, 1, FINITE}};
 
 enum { M = 23, BIAS = 127 }; /* f32 */
 
@@ -21,9 +23,13 @@ static Val or(Lanes l, Val a, Val b) { return LLVMBuildOr(l.f->b, a, b, ""); }
 static Val add(Lanes l, Val a, Val b) { return LLVMBuildAdd(l.f->b, a, b, ""); }
 static Val up(Lanes l, Val a, int by) { return LLVMBuildShl(l.f->b, a, k(l, (uint32_t)by), ""); }
 static Val down(Lanes l, Val a, int by) { return LLVMBuildLShr(l.f->b, a, k(l, (uint32_t)by), ""); }
-static Val is(Lanes l, LLVMIntPredicate p, Val a, uint32_t b) { return LLVMBuildICmp(l.f->b, p, a, k(l, b), ""); }
+static Val is(Lanes l, LLVMIntPredicate p, Val a, uint32_t b) {
+    return LLVMBuildICmp(l.f->b, p, a, k(l, b), "");
+}
 static Val choose(Lanes l, Val cond, Val a, Val b) { return LLVMBuildSelect(l.f->b, cond, a, b, ""); }
-static Val floats(Lanes l, Val a) { return LLVMBuildBitCast(l.f->b, a, type_reg(l.f->u, vector(F32, l.n)), ""); }
+static Val floats(Lanes l, Val a) {
+    return LLVMBuildBitCast(l.f->b, a, type_reg(l.f->u, vector(F32, l.n)), "");
+}
 static Val bits(Lanes l, Val a) { return LLVMBuildBitCast(l.f->b, a, type_reg(l.f->u, vector(U32, l.n)), ""); }
 static Val power(Lanes l, int x) { return const_bits(l.f->u, vector(F32, l.n), (uint32_t)(x + BIAS) << M); }
 
@@ -47,14 +53,16 @@ Val small_widen(Fn *f, Val v, Type from) {
     uint32_t ones = (1u << (t->e + t->m)) - 1, inf = ones >> t->m << t->m;
     Val mag = and(l, v, ones), sign = up(l, and(l, v, ones + 1), 31 - t->e - t->m);
     Val r = bits(l, LLVMBuildFMul(f->b, floats(l, up(l, mag, M - t->m)), power(l, BIAS - t->bias), ""));
-    if (t->top == IEEE) r = choose(l, is(l, LLVMIntUGE, mag, inf), or(l, k(l, 0x7f800000), up(l, and(l, mag, ones - inf), M - t->m)), r);
+    if (t->top == IEEE)
+        r = choose(l, is(l, LLVMIntUGE, mag, inf),
+                   or(l, k(l, 0x7f800000), up(l, and(l, mag, ones - inf), M - t->m)), r);
     if (t->top == FN) r = choose(l, is(l, LLVMIntEQ, mag, ones), k(l, 0x7fc00000), r);
     if (t->top == FNUZ) r = choose(l, is(l, LLVMIntEQ, v, ones + 1), k(l, 0x7fc00000), r);
     return floats(l, or(l, r, sign));
 }
 
-/* The bits shifted right by `drop`, to nearest even: half of the last place minus one, plus its parity, is added first, and
-   a carry runs into the exponent by itself. */
+/* The bits shifted right by `drop`, to nearest even: half of the last place minus one, plus its parity, is
+   added first, and a carry runs into the exponent by itself. */
 static Val round_off(Lanes l, Val a, int drop) {
     return down(l, add(l, add(l, a, k(l, (1u << (drop - 1)) - 1)), and(l, down(l, a, drop), 1)), drop);
 }
@@ -67,7 +75,8 @@ static Val narrow_e8m0(Lanes l, Val mag) {
     return choose(l, is(l, LLVMIntEQ, e, 255), k(l, 255), add(l, e, one));
 }
 
-/* Below the least normal number adding 2^(23 - m) times it rounds to the right place, and leaves the code in the low bits. */
+/* Below the least normal number adding 2^(23 - m) times it rounds to the right place, and leaves the code in
+   the low bits. */
 static Val narrow(Lanes l, const Format *t, Val mag) {
     uint32_t ones = (1u << (t->e + t->m)) - 1, inf = ones >> t->m << t->m;
     uint32_t last = t->top == IEEE ? inf - 1 : t->top == FN ? ones - 1 : ones;
@@ -76,7 +85,8 @@ static Val narrow(Lanes l, const Format *t, Val mag) {
     Val r = round_off(l, add(l, mag, k(l, (uint32_t)(t->bias - BIAS) << M)), M - t->m);
     if (t->bias != BIAS) {
         Val magic = power(l, least - t->m + M);
-        Val tiny = LLVMBuildSub(l.f->b, bits(l, LLVMBuildFAdd(l.f->b, floats(l, mag), magic, "")), bits(l, magic), "");
+        Val sum = LLVMBuildFAdd(l.f->b, floats(l, mag), magic, "");
+        Val tiny = LLVMBuildSub(l.f->b, bits(l, sum), bits(l, magic), "");
         r = choose(l, is(l, LLVMIntULT, mag, (uint32_t)(least + BIAS) << M), tiny, r);
     }
     return choose(l, is(l, LLVMIntUGT, r, last), k(l, over), r);
@@ -86,7 +96,8 @@ Val small_narrow(Fn *f, Val v, Type to) {
     Lanes l = {f, to.lanes};
     const Format *t = &formats[to.dt];
     LLVMTypeRef type = type_reg(f->u, to);
-    if (to.dt == F16 && f->g->has_half) return LLVMBuildBitCast(f->b, LLVMBuildFPTrunc(f->b, v, half(l), ""), type, "");
+    if (to.dt == F16 && f->g->has_half)
+        return LLVMBuildBitCast(f->b, LLVMBuildFPTrunc(f->b, v, half(l), ""), type, "");
     Val u = bits(l, v), mag = and(l, u, 0x7fffffff), nan = is(l, LLVMIntUGT, mag, 0x7f800000), r;
     if (to.dt == F8E8M0) return LLVMBuildTrunc(f->b, narrow_e8m0(l, mag), type, "");
     uint32_t ones = (1u << (t->e + t->m)) - 1, inf = ones >> t->m << t->m;

@@ -1,8 +1,10 @@
-/* Statements. Control is structured: every statement is entered at one block and left at one, which the rest of its block
-   follows. Loops are built rotated, with the test at the end, as LLVM's loop passes want them. */
+/* Statements. Control is structured: every statement is entered at one block and left at one, which the rest
+   of its block follows. Loops are built rotated, with the test at the end: so LLVM's loop passes want them. */
 #include "llvm.h"
 
-LLVMBasicBlockRef new_block(Fn *f, const char *name) { return LLVMAppendBasicBlockInContext(f->u->cx, f->f, name); }
+LLVMBasicBlockRef new_block(Fn *f, const char *name) {
+    return LLVMAppendBasicBlockInContext(f->u->cx, f->f, name);
+}
 
 static void scope(Fn *f, Block *b) {
     int mark = memo_mark(f->g);
@@ -19,7 +21,8 @@ static void iteration(Fn *f, Stmt *s, Val i) {
 }
 
 void gen_loop(Fn *f, Stmt *s, Val from, Val to, bool enters) {
-    LLVMBasicBlockRef before = LLVMGetInsertBlock(f->b), body = new_block(f, s->var->name), after = new_block(f, "");
+    LLVMBasicBlockRef before = LLVMGetInsertBlock(f->b), body = new_block(f, s->var->name),
+                      after = new_block(f, "");
     if (enters) LLVMBuildBr(f->b, body);
     else LLVMBuildCondBr(f->b, LLVMBuildICmp(f->b, LLVMIntSLT, from, to, ""), body, after);
     LLVMPositionBuilderAtEnd(f->b, body);
@@ -65,7 +68,8 @@ static void gen_while(Fn *f, Stmt *s) {
 static void gen_if(Fn *f, Stmt *s) {
     if (is_const(s->e)) { scope(f, s->e->bits ? &s->body : &s->other); return; }
     Val cond = gen_expr(f, s->e);
-    LLVMBasicBlockRef then = new_block(f, "then"), after = new_block(f, ""), other = s->other.n ? new_block(f, "else") : after;
+    LLVMBasicBlockRef then = new_block(f, "then"), after = new_block(f, ""),
+                      other = s->other.n ? new_block(f, "else") : after;
     LLVMBuildCondBr(f->b, cond, then, other);
     LLVMPositionBuilderAtEnd(f->b, then);
     scope(f, &s->body);

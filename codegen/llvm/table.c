@@ -1,21 +1,20 @@
-/* The table P_program of runtime/program.h as constants, the functions it points to, and main. Fields stand in the order
-   of that header; what a pointer and a size_t are is the target's business. */
+/* The table P_program of runtime/program.h as constants, the functions it points to, and main. Fields stand
+   in the order of that header; what a pointer and a size_t are is the target's business. */
 #include "llvm.h"
 #include "program.h"
 
 enum { HEAP_START = 65536 }; /* bytes of the arena's tail to begin with, where there is a heap */
 
-static Val global(Gen *g, Unit *u, Val init, const char *name) {
+static Val global(Unit *u, Val init, const char *name) {
     Val v = LLVMAddGlobal(u->m, LLVMTypeOf(init), name);
     LLVMSetInitializer(v, init);
     LLVMSetGlobalConstant(v, true);
     LLVMSetLinkage(v, LLVMPrivateLinkage);
-    (void)g;
     return v;
 }
 
 static Val text(Gen *g, Unit *u, const char *s) {
-    Val v = global(g, u, LLVMConstStringInContext(u->cx, s, (unsigned)strlen(s), false), "text");
+    Val v = global(u, LLVMConstStringInContext(u->cx, s, (unsigned)strlen(s), false), "text");
     LLVMSetUnnamedAddress(v, LLVMGlobalUnnamedAddr);
     return v;
 }
@@ -23,7 +22,7 @@ static Val text(Gen *g, Unit *u, const char *s) {
 /* n constants of type t; never an empty array. */
 static Val array(Gen *g, Unit *u, LLVMTypeRef t, Val *v, int n, const char *name) {
     if (!n) return LLVMConstNull(type_ptr(u));
-    return global(g, u, LLVMConstArray2(t, v, (uint64_t)n), name);
+    return global(u, LLVMConstArray2(t, v, (uint64_t)n), name);
 }
 
 /* ---- ports ---- */
@@ -69,7 +68,8 @@ static Val dim_value(Fn *f, Expr *e) {
     Val unknown = NULL, v = gen_expr(f, e);
     for (int i = 0; i < p->syms.n; i++) {
         if (!expr_uses(e, p->syms.v[i])) continue;
-        Val open = LLVMBuildICmp(f->b, LLVMIntSLT, gen_expr(f, expr_var(f->g->c, p->syms.v[i])), const_int(f->u, 0), "");
+        Val n = gen_expr(f, expr_var(f->g->c, p->syms.v[i]));
+        Val open = LLVMBuildICmp(f->b, LLVMIntSLT, n, const_int(f->u, 0), "");
         unknown = unknown ? LLVMBuildOr(f->b, unknown, open, "") : open;
     }
     return unknown ? LLVMBuildSelect(f->b, unknown, const_int(f->u, -1), v, "") : v;
@@ -111,7 +111,8 @@ static Val arena_bytes(Gen *g, Unit *u) {
 }
 
 static Val status_text(Gen *g, Unit *u) {
-    static const char *const texts[] = {"ok", "a size is out of range", "the arena is too small", "an index is out of range"};
+    static const char *const texts[] = {"ok", "a size is out of range", "the arena is too small",
+                                        "an index is out of range"};
     enum { TEXTS = sizeof texts / sizeof *texts };
     Fn f;
     Val all[TEXTS];
@@ -141,12 +142,13 @@ void gen_table(Gen *g) {
     }
     LLVMTypeRef at = type_ptr(u), i64 = type_int(u, 64);
     Val in = ports(g, u, SP_IN, &nin), out = ports(g, u, SP_OUT, &nout);
-    Val fields[] = {text(g, u, g->prefix), text(g, u, GRADC_VERSION), const_i32(u, n), array(g, u, at, names, n, "sym_names"),
-                    array(g, u, i64, lo, n, "sym_lo"), array(g, u, i64, hi, n, "sym_hi"), const_i32(u, nin), const_i32(u, nout),
-                    in, out, out_dims(g, u), arena_bytes(g, u),
-                    LLVMGetNamedFunction(u->m, gd_format(g->c, "%s_run_raw", g->prefix)), status_text(g, u)};
+    Val run = LLVMGetNamedFunction(u->m, gd_format(g->c, "%s_run_raw", g->prefix));
+    Val fields[] = {text(g, u, g->prefix), text(g, u, GRADC_VERSION), const_i32(u, n),
+                    array(g, u, at, names, n, "sym_names"), array(g, u, i64, lo, n, "sym_lo"),
+                    array(g, u, i64, hi, n, "sym_hi"), const_i32(u, nin), const_i32(u, nout), in, out,
+                    out_dims(g, u), arena_bytes(g, u), run, status_text(g, u)};
     Val init = LLVMConstStructInContext(u->cx, fields, sizeof fields / sizeof *fields, false);
-    LLVMSetLinkage(global(g, u, init, gd_format(g->c, "%s_program", g->prefix)), LLVMExternalLinkage);
+    LLVMSetLinkage(global(u, init, gd_format(g->c, "%s_program", g->prefix)), LLVMExternalLinkage);
 }
 
 void gen_main(Gen *g) {

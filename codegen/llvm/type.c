@@ -1,5 +1,6 @@
-/* LLVM's types and constants for ours. A bool is i1 as a value and a byte in memory; types narrower than a byte are a
-   byte that holds the wrapped number; small floats and strings are integers of their size, moved but not computed. */
+/* LLVM's types and constants for ours. A bool is i1 as a value and a byte in memory; types narrower than a
+   byte are a byte that holds the wrapped number; small floats and strings are integers of their size, moved
+   but not computed. */
 #include "llvm.h"
 
 LLVMTypeRef type_int(Unit *u, int bits) { return LLVMIntTypeInContext(u->cx, (unsigned)bits); }
@@ -11,7 +12,9 @@ static LLVMTypeRef element(Unit *u, DType t) {
     if (t == F64) return LLVMDoubleTypeInContext(u->cx);
     return type_int(u, type_bits(t));
 }
-static LLVMTypeRef lanes_of(LLVMTypeRef t, int lanes) { return lanes > 1 ? LLVMVectorType(t, (unsigned)lanes) : t; }
+static LLVMTypeRef lanes_of(LLVMTypeRef t, int lanes) {
+    return lanes > 1 ? LLVMVectorType(t, (unsigned)lanes) : t;
+}
 
 LLVMTypeRef type_reg(Unit *u, Type t) {
     return lanes_of(t.dt == BOOL ? type_int(u, 1) : element(u, (DType)t.dt), t.lanes);
@@ -46,7 +49,8 @@ Val intrinsic(Fn *f, const char *name, int ntypes, LLVMTypeRef *types, int n, Va
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
     if (!id) gd_bug(f->g->c, "LLVM has no %s", name);
     Val fn = LLVMGetIntrinsicDeclaration(f->u->m, id, types, (size_t)ntypes);
-    return LLVMBuildCall2(f->b, LLVMIntrinsicGetType(f->u->cx, id, types, (size_t)ntypes), fn, args, (unsigned)n, "");
+    return LLVMBuildCall2(f->b, LLVMIntrinsicGetType(f->u->cx, id, types, (size_t)ntypes), fn, args, (unsigned)n,
+                          "");
 }
 
 Val external(Unit *u, const char *name, LLVMTypeRef type) {

@@ -1,7 +1,7 @@
-/* Constants of the program: one array of bytes in which each begins at a multiple of 64. It is part of the unit, or
-   (weights file or extern) the caller hands it over behind the inputs. In this process (JIT) nothing is copied: a constant
-   is where the program has it. Bytes of one array are what LLVM passes on fastest (100 MB: under a second, three times
-   their size in memory). */
+/* Constants of the program: one array of bytes in which each begins at a multiple of 64. It is part of the
+   unit, or (weights file or extern) the caller hands it over behind the inputs. In this process (JIT) nothing
+   is copied: a constant is where the program has it. Bytes of one array are what LLVM passes on fastest (100
+   MB: under a second, three times their size in memory). */
 #include "llvm.h"
 #include <limits.h>
 
@@ -54,10 +54,12 @@ void weights_place(Gen *g) {
     g->blob = blob;
     g->extern_weights = g->o->weights == WEIGHTS_FILE || g->o->weights == WEIGHTS_EXTERN;
     if (g->extern_weights && g->o->table)
-        gd_fail(g->c, 601, "use --weights embed or object", "an executable or library of this kind carries its weights");
+        gd_fail(g->c, 601, "use --weights embed or object",
+                "an executable or library of this kind carries its weights");
     if (g->extern_weights) return;
     if (g->blob_bytes > UINT_MAX)
-        gd_fail(g->c, 505, "--weights file or extern keeps them out of the code", "%zu bytes of constants do not fit an object", g->blob_bytes);
+        gd_fail(g->c, 505, "--weights file or extern keeps them out of the code",
+                "%zu bytes of constants do not fit an object", g->blob_bytes);
     Unit *u = &g->units[g->nunits - 1];
     LLVMSetInitializer(declare(g, u), LLVMConstStringInContext(u->cx, blob, (unsigned)g->blob_bytes, true));
 }

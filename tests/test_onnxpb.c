@@ -616,6 +616,18 @@ static void real_files(void **state) {
     assert_true(models > 1);
 }
 
+/* The tests' files go into a directory of their own, which must be empty again at the end. */
+static char work[4096];
+static int enter_directory(void **state) {
+    (void)state;
+    snprintf(work, sizeof work, "%s/gradc-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir);
+    return !mkdtemp(work) || chdir(work);
+}
+static int leave_directory(void **state) {
+    (void)state;
+    return chdir("/") || rmdir(work);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cut_anywhere), cmocka_unit_test(flipped_bits), cmocka_unit_test(garbage),
@@ -623,5 +635,5 @@ int main(void) {
         cmocka_unit_test(raw_tensors), cmocka_unit_test(listed_tensors), cmocka_unit_test(sparse_tensors),
         cmocka_unit_test(external_data), cmocka_unit_test(values_in_files), cmocka_unit_test(real_files),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

@@ -385,6 +385,18 @@ static void main_ends_as_promised(void **state) {
     fclose(full);
 }
 
+/* The tests' files go into a directory of their own, which must be empty again at the end. */
+static char work[4096];
+static int enter_directory(void **state) {
+    (void)state;
+    snprintf(work, sizeof work, "%s/gradc-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir);
+    return !mkdtemp(work) || chdir(work);
+}
+static int leave_directory(void **state) {
+    (void)state;
+    return chdir("/") || rmdir(work);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_answers), cmocka_unit_test(it_refuses), cmocka_unit_test(symbols_agree),
@@ -392,5 +404,5 @@ int main(void) {
         cmocka_unit_test(files_are_written), cmocka_unit_test(files_are_all_or_none),
         cmocka_unit_test(help_shows_shapes), cmocka_unit_test(main_ends_as_promised),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

@@ -428,6 +428,18 @@ static void npy_write_fails_whole(void **state) {
     assert_int_equal(access(file, F_OK), -1);
 }
 
+/* The tests' files go into a directory of their own, which must be empty again at the end. */
+static char work[4096];
+static int enter_directory(void **state) {
+    (void)state;
+    snprintf(work, sizeof work, "%s/gradc-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir);
+    return !mkdtemp(work) || chdir(work);
+}
+static int leave_directory(void **state) {
+    (void)state;
+    return chdir("/") || rmdir(work);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(statuses_agree), cmocka_unit_test(errors_are_blocks), cmocka_unit_test(halves),
@@ -437,5 +449,5 @@ int main(void) {
         cmocka_unit_test(npy_round_trip), cmocka_unit_test(npy_other_forms), cmocka_unit_test(npy_hostile),
         cmocka_unit_test(npy_cut_and_flipped), cmocka_unit_test(npy_write_fails_whole),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

@@ -511,6 +511,64 @@ static void rows(Ctx *c, void *arg) {
     check_program(p, &(Call){0});
 }
 
+/* ---- the table ---- */
+
+/* y[n, 2n] = x[n] summed with itself, by way of an arena of n * n * n * 4 bytes; q is what only the data decides. */
+static void table(Ctx *c, void *arg) {
+    (void)arg;
+    Program *p = program_new(c, "cube");
+    Var *n = symbol(p, "n", 2, INT64_MAX), *q = symbol(p, "q", 0, 10);
+    q->data = true;
+    Expr *size = expr_var(c, n), *dims[] = {size, expr_mul(c, size, num(c, 2)), expr_var(c, q)};
+    Buf *x = array(p, SP_IN, F32, "x", size), *y = buf_new(p, SP_OUT, F32, 3, dims, "y");
+    p->arena = expr_mul(c, expr_mul(c, size, size), expr_mul(c, size, num(c, 4)));
+    Stmt *let = stmt_new(p, &p->body, S_LET), *nest = stmt_nest(p, &p->body, "sum");
+    let->var = q;
+    let->e = num(c, 1);
+    Stmt *i = stmt_for(p, &nest->body, "i", size, true), *j = stmt_for(p, &i->body, "j", dims[1], true);
+    Expr *at[] = {var(c, i), var(c, j), num(c, 0)};
+    stmt_store(p, &j->body, y, at, expr_add(c, load(c, x, 1, var(c, i)), load(c, x, 1, var(c, i))), NULL);
+    Loaded code = compile(p, 3, false);
+    const GradcProgram *t = code.program;
+    assert_string_equal(t->name, "cube");
+    assert_int_equal(t->nsyms, 2);
+    assert_int_equal(t->sym_lo[0], 2);
+    assert_int_equal(t->sym_hi[1], 10);
+    assert_string_equal(t->in[0].name, "x");
+    assert_int_equal(t->in[0].dims[0], -1);
+    assert_int_equal(t->out[0].dtype, GRADC_F32);
+    assert_true(t->out[0].dims[1] == GRADC_DIM_COMPUTED && t->out[0].dims[2] == -2);
+    int64_t syms[] = {3, -1}, out[3];
+    t->out_dims(syms, out);
+    assert_true(out[0] == 3 && out[1] == 6 && out[2] == -1);
+    assert_int_equal(t->arena_bytes(syms), 108);
+    syms[0] = 3000000;
+    assert_true(t->arena_bytes(syms) == SIZE_MAX);
+    assert_string_equal(t->status_text(GRADC_RUN_ARENA), "the arena is too small");
+    assert_string_equal(t->status_text(99), "a check of the model failed");
+    const float in[] = {1, 2, 3};
+    float sums[18];
+    char memory[108];
+    const void *ins[] = {in};
+    void *outs[] = {sums};
+    syms[0] = 1;
+    assert_int_equal(t->run(ins, outs, syms, memory, sizeof memory), GRADC_RUN_SHAPE);
+    syms[0] = 3;
+    assert_int_equal(t->run(ins, outs, syms, memory, sizeof memory - 1), GRADC_RUN_ARENA);
+    assert_int_equal(t->run(ins, outs, syms, memory, sizeof memory), GRADC_RUN_OK);
+    assert_true(syms[1] == 1 && sums[0] == 2 && sums[17] == 6);
+    uint64_t calls, ns;
+    assert_int_equal(code.profile(0, &calls, &ns), 0);
+    assert_int_equal(calls, 1);
+    assert_int_equal(code.profile(1, &calls, &ns), -1);
+    assert_int_equal(code.profile(-1, &calls, &ns), -1);
+}
+
+static void the_table(void **state) {
+    (void)state;
+    within(table, NULL);
+}
+
 /* ---- random programs through the loop passes ---- */
 
 static void random_one(Ctx *c, void *arg) {
@@ -661,7 +719,7 @@ static void programs(void **state) {
 int main(void) {
     setenv("OMP_WAIT_POLICY", "passive", 0); /* a busy machine would make threads wait for each other for long */
     const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(programs),
-                                       cmocka_unit_test(random_programs), cmocka_unit_test(emitted_files),
+                                       cmocka_unit_test(the_table), cmocka_unit_test(random_programs), cmocka_unit_test(emitted_files),
                                        cmocka_unit_test(output_is_determined)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

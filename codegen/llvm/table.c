@@ -13,14 +13,14 @@ static Val global(Unit *u, Val init, const char *name) {
     return v;
 }
 
-static Val text(Gen *g, Unit *u, const char *s) {
+static Val text(Unit *u, const char *s) {
     Val v = global(u, LLVMConstStringInContext(u->cx, s, (unsigned)strlen(s), false), "text");
     LLVMSetUnnamedAddress(v, LLVMGlobalUnnamedAddr);
     return v;
 }
 
 /* n constants of type t; never an empty array. */
-static Val array(Gen *g, Unit *u, LLVMTypeRef t, Val *v, int n, const char *name) {
+static Val array(Unit *u, LLVMTypeRef t, Val *v, int n, const char *name) {
     if (!n) return LLVMConstNull(type_ptr(u));
     return global(u, LLVMConstArray2(t, v, (uint64_t)n), name);
 }
@@ -46,12 +46,12 @@ static Val ports(Gen *g, Unit *u, Space space, int *count) {
         if (b->space != space) continue;
         Val *dims = gd_new_array(g->c, Val, b->rank);
         for (int d = 0; d < b->rank; d++) dims[d] = const_int(u, port_dim(p, b->dim[d]));
-        Val v[] = {text(g, u, p->port_names.v[i]), const_i32(u, b->dt), const_i32(u, b->rank),
-                   array(g, u, type_int(u, 64), dims, b->rank, "dims")};
+        Val v[] = {text(u, p->port_names.v[i]), const_i32(u, b->dt), const_i32(u, b->rank),
+                   array(u, type_int(u, 64), dims, b->rank, "dims")};
         all[n++] = LLVMConstStructInContext(u->cx, v, 4, false);
     }
     *count = n;
-    return array(g, u, port, all, n, "ports");
+    return array(u, port, all, n, "ports");
 }
 
 /* ---- functions of the symbols ---- */
@@ -117,13 +117,13 @@ static Val status_text(Gen *g, Unit *u) {
     Fn f;
     Val all[TEXTS];
     LLVMTypeRef at = type_ptr(u), arg = type_int(u, 32);
-    for (int i = 0; i < TEXTS; i++) all[i] = text(g, u, texts[i]);
-    Val list = array(g, u, at, all, TEXTS, "texts");
+    for (int i = 0; i < TEXTS; i++) all[i] = text(u, texts[i]);
+    Val list = array(u, at, all, TEXTS, "texts");
     begin(&f, g, gd_format(g->c, "%s_status_text", g->prefix), at, &arg, 1);
     Val status = LLVMGetParam(f.f, 0), known = LLVMBuildICmp(f.b, LLVMIntULT, status, const_i32(u, TEXTS), "");
     Val which = LLVMBuildSelect(f.b, known, status, const_i32(u, 0), "");
     Val v = LLVMBuildLoad2(f.b, at, LLVMBuildGEP2(f.b, at, list, &which, 1, ""), "");
-    LLVMBuildRet(f.b, LLVMBuildSelect(f.b, known, v, text(g, u, "a check of the model failed"), ""));
+    LLVMBuildRet(f.b, LLVMBuildSelect(f.b, known, v, text(u, "a check of the model failed"), ""));
     fn_end(&f);
     return f.f;
 }
@@ -136,16 +136,16 @@ void gen_table(Gen *g) {
     int n = p->syms.n, nin, nout;
     Val *names = gd_new_array(g->c, Val, n), *lo = gd_new_array(g->c, Val, n), *hi = gd_new_array(g->c, Val, n);
     for (int i = 0; i < n; i++) {
-        names[i] = text(g, u, p->syms.v[i]->name);
+        names[i] = text(u, p->syms.v[i]->name);
         lo[i] = const_int(u, p->syms.v[i]->lo);
         hi[i] = const_int(u, p->syms.v[i]->hi);
     }
     LLVMTypeRef at = type_ptr(u), i64 = type_int(u, 64);
     Val in = ports(g, u, SP_IN, &nin), out = ports(g, u, SP_OUT, &nout);
     Val run = LLVMGetNamedFunction(u->m, gd_format(g->c, "%s_run_raw", g->prefix));
-    Val fields[] = {text(g, u, g->prefix), text(g, u, GRADC_VERSION), const_i32(u, n),
-                    array(g, u, at, names, n, "sym_names"), array(g, u, i64, lo, n, "sym_lo"),
-                    array(g, u, i64, hi, n, "sym_hi"), const_i32(u, nin), const_i32(u, nout), in, out,
+    Val fields[] = {text(u, g->prefix), text(u, GRADC_VERSION), const_i32(u, n),
+                    array(u, at, names, n, "sym_names"), array(u, i64, lo, n, "sym_lo"),
+                    array(u, i64, hi, n, "sym_hi"), const_i32(u, nin), const_i32(u, nout), in, out,
                     out_dims(g, u), arena_bytes(g, u), run, status_text(g, u)};
     Val init = LLVMConstStructInContext(u->cx, fields, sizeof fields / sizeof *fields, false);
     LLVMSetLinkage(global(u, init, gd_format(g->c, "%s_program", g->prefix)), LLVMExternalLinkage);

@@ -13,7 +13,10 @@
 #include <math.h>
 #include <unistd.h>
 #include "codegen.h"
+#include "passes.h"
 #include "randomprogram.h"
+
+static const PassOptions usual = {.opt = 2, .numerics = NUM_DEFAULT, .threads = 2, .machine = {16, 32, true, 32768, 1 << 20}};
 
 /* ---- compilers ---- */
 
@@ -241,7 +244,240 @@ static void vectors_of_4(void **state) { (void)state; within(instructions, &(int
 static void vectors_of_8(void **state) { (void)state; within(instructions, &(int){8}); }
 static void vectors_of_16(void **state) { (void)state; within(instructions, &(int){16}); }
 
+/* ---- whole programs ---- */
+
+enum { MAX_PORTS = 8, MAX_SYMS = 4, MAX_OUT = 1 << 16 };
+typedef struct Call { const void *in[MAX_PORTS]; void *out[MAX_PORTS]; int64_t sym[MAX_SYMS]; int status; } Call;
+
+static void random_inputs(Program *p, Call *k) {
+    for (int i = 0; i < p->params.n; i++) {
+        Buf *b = p->params.v[i];
+        if (b->space != SP_IN || k->in[b->port]) continue;
+        char *data = gd_alloc_aligned(p->c, MAX_OUT);
+        size_t size = (size_t)gd_dtypes[b->dt].bytes;
+        for (size_t j = 0; j < MAX_OUT / size; j++) {
+            double r = (double)(int64_t)(scramble(j * 7 + (uint64_t)i) % 2001) / 1000 - 1;
+            bool real = dt_float(b->dt) || dt_small(b->dt);
+            gd_store_bits(b->dt, data + j * size, real ? gd_to_bits(b->dt, r) : b->dt == I64 ? scramble(j) % 10 : scramble(j + 99) & (b->dt == BOOL ? 1 : 255));
+        }
+        k->in[b->port] = data;
+    }
+}
+
+static bool allocates(void *arg, Stmt *s) {
+    if (s->kind == S_ALLOC) map_putp(arg, buf_root(s->buf), s);
+    return true;
+}
+static void outputs(Program *p, Call *k) {
+    Map *own = map_new(p->c);
+    block_walk(&p->body, allocates, own);
+    for (int i = 0; i < p->params.n; i++) {
+        Buf *b = p->params.v[i];
+        if (b->space != SP_OUT || map_getp(own, b)) continue;
+        k->out[b->port] = gd_alloc_aligned(p->c, MAX_OUT);
+        memset(k->out[b->port], 0xee, MAX_OUT);
+    }
+}
+
+static int64_t elements(Program *p, Buf *b, const Call *k) {
+    Map *known = map_new(p->c);
+    for (int i = 0; i < p->syms.n; i++) map_putp(known, p->syms.v[i], expr_int(p->c, k->sym[i]));
+    int64_t n = -1;
+    assert_true(is_int(expr_subst(p->c, buf_size(p->c, b), known), &n));
+    return n;
+}
+
+static void compare(Program *p, const Call *want, const Call *got, const char *what) {
+    if (want->status != got->status) fail_msg("%s: %s: status %d, not %d", p->name, what, got->status, want->status);
+    if (want->status) return;
+    for (int i = 0; i < p->syms.n; i++) assert_int_equal(want->sym[i], got->sym[i]);
+    for (int i = 0; i < p->params.n; i++) {
+        Buf *b = p->params.v[i];
+        if (b->space != SP_OUT) continue;
+        size_t size = (size_t)gd_dtypes[b->dt].bytes;
+        for (int64_t j = 0, n = elements(p, b, want); j < n; j++) {
+            uint64_t w = gd_load_bits(b->dt, (char *)want->out[b->port] + (size_t)j * size);
+            uint64_t g = gd_load_bits(b->dt, (char *)got->out[b->port] + (size_t)j * size);
+            if (!same(b->dt, w, g))
+                fail_msg("%s: %s: %s[%lld] is %llx, not %llx", p->name, what, b->name, (long long)j, (unsigned long long)g, (unsigned long long)w);
+        }
+    }
+}
+
+static void run_one(Program *p, const GradcProgram *code, const Call *k, const Call *want, const char *what) {
+    Call got = *k;
+    outputs(p, &got);
+    size_t bytes = code->arena_bytes(got.sym) + (p->grows ? MAX_OUT : 0);
+    got.status = code->run(got.in, got.out, got.sym, gd_alloc_aligned(p->c, bytes + 64), bytes);
+    compare(p, want, &got, what);
+}
+
+/* The program by the interpreter and as compiled by each compiler, for each of n calls. */
+static void check_calls(Program *p, Call *k, int n) {
+    Ctx *c = p->c;
+    Call *want = gd_new_array(c, Call, n);
+    for (int i = 0; i < n; i++) {
+        random_inputs(p, &k[i]);
+        want[i] = k[i];
+        outputs(p, &want[i]);
+        LoopArgs args = {want[i].in, want[i].out, want[i].sym};
+        want[i].status = loop_interpret(c, p, &args);
+    }
+    const char *dir = write_source(p, p->name);
+    for (int s = 0; s < SETTINGS; s++) {
+        const GradcProgram *code = compile(p, dir, &settings[s]);
+        for (int i = 0; code && i < n; i++) run_one(p, code, &k[i], &want[i], title(c, &settings[s]));
+    }
+}
+
+static Program *parse(Ctx *c, const char *text) {
+    Program *p = loop_parse(c, text, strlen(text));
+    loop_verify(p);
+    return p;
+}
+
+/* 6 x 4 vectors in registers over 37 steps, relu, rows on threads. */
+static void tile(Ctx *c, void *arg) {
+    (void)arg;
+    Text *t = text_new(c);
+    text_put(t, "program tile after plan lanes 16\nin a: f32[12, 37]\nin w: f32[37, 64]\nout y: f32[12, 64]\n\n"
+                "nest matmul ; source Gemm_3, Relu_4 */ int oops; /* ; schedule 6x4 ; macs 28416\n  parallel t in 2\n    reg acc: v16f32[6, 4]\n");
+    for (int i = 0; i < 24; i++) text_printf(t, "    acc[%d, %d] = splat16(0.0)\n", i / 4, i % 4);
+    text_put(t, "    for k in 37\n");
+    for (int i = 0; i < 24; i++) {
+        int r = i / 4, v = i % 4;
+        text_printf(t, "      acc[%d, %d] = fma(splat16(a[t*6+%d, k]), w.v16[k, %d], acc[%d, %d])\n", r, v, r, 16 * v, r, v);
+    }
+    for (int i = 0; i < 24; i++) {
+        int r = i / 4, v = i % 4;
+        text_printf(t, "    y.v16[t*6+%d, %d] = max(acc[%d, %d], splat16(%s0.0))\n", r, 16 * v, r, v, i % 3 ? "" : "-");
+    }
+    check_calls(parse(c, t->s), &(Call){0}, 1);
+}
+
+/* y = x * 2.1 + z over n elements by vectors, the last one under a count; a * b + c must not become one fma. */
+static void tails(Ctx *c, void *arg) {
+    (void)arg;
+    static const struct { const char *name; DType t; int lanes; } kinds[] = {{"t0", F32, 16}, {"t1", F32, 8}, {"t2", F64, 8}, {"t3", I8, 16},
+                                                                             {"t4", I64, 4}, {"t5", F64, 16}, {"t6", I32, 4}};
+    enum { SIZES = 40 };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        DType t = kinds[i].t;
+        int lanes = kinds[i].lanes;
+        Program *p = program_new(c, kinds[i].name);
+        Var *n = var_new(c, V_SYM, scalar(I64), "int", 0, 1000); /* a keyword */
+        vec_push(c, &p->syms, n);
+        Buf *x = array(p, SP_IN, t, "float", expr_var(c, n)), *z = array(p, SP_IN, t, "v16f32_fma", expr_var(c, n));
+        Buf *y = array(p, SP_OUT, t, "NULL", expr_var(c, n));
+        Stmt *nest = stmt_nest(p, &p->body, "main");
+        Expr *count = expr_var(c, n), *step = num(c, lanes);
+        Stmt *loop = stmt_for(p, &nest->body, "linux", expr_fdiv(c, expr_add(c, count, num(c, lanes - 1)), step), true);
+        loop->mode = L_PARALLEL;
+        Expr *at = expr_mul(c, var(c, loop), step), *left = expr_sub(c, count, at);
+        Expr *a = expr_load(c, x, lanes, &at, left), *b = expr_load(c, z, lanes, &at, left);
+        Expr *k = expr_const(c, vector(t, lanes), gd_to_bits(t, 2.1));
+        stmt_store(p, &loop->body, y, &at, expr_add(c, expr_mul(c, a, k), b), left);
+        Call *calls = gd_new_array(c, Call, SIZES);
+        for (int s = 0; s < SIZES; s++) calls[s].sym[0] = s;
+        check_calls(p, calls, SIZES);
+    }
+}
+
+/* Loads that a condition forbids, stores under a condition, a register that is written in a loop only. */
+static const char padding[] =
+    "program padding\nsym n in 1..1000\nin x: f32[n]\nin on: bool[n]\nout y: f32[n]\nout z: bool[n]\nout w: f16[n]\n\nnest conv\n"
+    "  each i in n\n    reg sum: f32\n    reg seen: bool\n    sum = 0.25\n    seen = false\n    for k in 5\n"
+    "      sum = fma((x[i+k-2] if i+k >= 2 & n+2 > i+k), f32(k+1), sum)\n      seen = seen | (on[i+k-2] if i+k >= 2 & n+2 > i+k)\n"
+    "    y[i] = sum\n    y[i] = 7.0 if i mod 3 == 0\n    z[i] = seen ^ on[i]\n    w[i] = f16(sum)\n";
+
+/* Collatz steps: while, if, a local table indexed by data, division of i64. */
+static const char control[] =
+    "program control\nout y: i64[64]\nout z: f32[64]\n\nnest collatz\n  each i in 64\n    local state: i64[2]\n    state[0] = i+1\n"
+    "    state[1] = 0\n    while 1 < state[0]\n      let v = state[0]\n      if v mod 2 == 1\n        state[0] = v*3+1\n      else\n"
+    "        state[0] = v / 2\n      state[1] = state[1] + 1\n    y[i] = state[1]\n    z[i] = exp(f32(state[1]) * 0.1) + tanh(f32(i) * 0.25)\n";
+
+/* Where x > 0: the data decides how many; the output takes its place in the heap. */
+static const char data_sizes[] =
+    "program nonzero after plan grows\nsym m in 0..inf data\nin x: f32[50]\nout y: i64[m]\narena n: i64[1] @ 0\nheap s: i64[m]\n"
+    "heap next: i64[m]\narena_bytes 64\n\nnest count\n  n[0] = 0\n  for i in 50\n    n[0] = n[0] + i64(0.0 < x[i])\nlet m = n[0]\n"
+    "alloc s\nnest fill\n  n[0] = 0\n  for j in 50\n    if 0.0 < x[j]\n      let at = n[0]\n      s[at] = j\n      n[0] = at + 1\n"
+    "for twice in 2\n  alloc next\n  nest square\n    each q in m\n      let v = s[q]\n      next[q] = v*v\n  free s\n  move s from next\n"
+    "alloc y\nnest copy\n  each r in m\n    y[r] = s[r]\nfree s\n";
+
+/* Indices from data are checked in a parallel loop: the first bad one decides. */
+static const char gather[] =
+    "program gather\nin at: i64[40]\nin x: f32[10]\nout y: f32[40]\n\nnest pick\n  parallel i in 40\n    let k = at[i]\n"
+    "    check 0 <= k status 17\n    for t in 2\n      check k < 10 status 18\n    y[i] = x[k]\n";
+
+/* In place over the arena, a register array indexed by a variable and by vectors, a view across. */
+static const char rows_text[] =
+    "program rows after plan\nin x: f32[5, 32]\nout y: f32[32, 5]\narena t: f32[5, 32] @ 0\narena u: f32[5, 32] @ 0\n"
+    "view across: f32[32, 5] stride [1, 32] of u at 0\narena_bytes 640\n\nnest first\n  each i in 5, j in 32\n    t[i, j] = x[i, j] * 3.0\n"
+    "nest rows\n  each r in 5\n    local acc: f32[16]\n    acc.v16[0] = t.v16[r, 0]\n    acc.v16[0] = max(acc.v16[0], t.v16[r, 16])\n"
+    "    for lane in 8\n      acc[lane] = max(acc[lane], acc[lane+8])\n    for lane in 4\n      acc[lane] = max(acc[lane], acc[lane+4])\n"
+    "    acc[0] = max(acc[0], acc[2])\n    acc[1] = max(acc[1], acc[3])\n    let top = max(acc[0], acc[1])\n    each j in 32\n"
+    "      u[r, j] = t[r, j] - top\nnest last\n  each a in 32, b in 5\n    y[a, b] = across[a, b]\n";
+
+/* Vectors of bools of several widths, constants among them, selects, small floats, i64 lanes. */
+static const char masks[] =
+    "program masks\nin x: f32[64]\nin d: f64[64]\nin k: i64[64]\nin b: bool[64]\nin h: f16[64]\nout y: f32[64]\nout z: bool[64]\nout w: f64[64]\n"
+    "out v: bf16[64]\n\nnest all\n  each i in 8\n    let p = x.v8[i*8] < splat8(0.25)\n    let q = d.v8[i*8] <= f64(x.v8[i*8])\n"
+    "    let r = b.v8[i*8] ^ p\n    reg m: v8bool\n    m = (q & p) | !r\n    y.v8[i*8] = r ? (q ? x.v8[i*8] : splat8(1.5)) : f32(p & m)\n"
+    "    z.v8[i*8] = m != (lane(v8i64) + splat8(i*8) < k.v8[i*8] + splat8(20))\n    w.v8[i*8] = m ? d.v8[i*8] : f64(k.v8[i*8])\n"
+    "    v.v8[i*8] = bf16(splat8(i < 4) ? f32(h.v8[i*8]) : x.v8[i*8])\n";
+
+static void text_program(Ctx *c, void *arg) {
+    Program *p = parse(c, arg);
+    if (!strcmp(p->name, "gather")) {
+        Call *calls = gd_new_array(c, Call, 5);
+        for (int bad = 0; bad < 5; bad++) {
+            int64_t *index = gd_new_array(c, int64_t, 40);
+            for (int j = 0; j < 40; j++) index[j] = j * 7 % 10;
+            if (bad) index[40 - bad * 9] = 10;
+            if (bad > 1) index[40 - bad * 9 + 9] = -1;
+            calls[bad].in[0] = index;
+        }
+        check_calls(p, calls, 5);
+        return;
+    }
+    if (!strcmp(p->name, "control")) pass_expand(p, &usual), pass_bind(p, &usual);
+    check_calls(p, &(Call){.sym = {p->syms.n && p->syms.v[0]->data ? -1 : 11}}, 1);
+}
+
+static void programs(void **state) {
+    (void)state;
+    const char *const all[] = {padding, control, data_sizes, gather, rows_text, masks};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) within(text_program, (void *)all[i]);
+    within(tile, NULL);
+    within(tails, NULL);
+}
+
+/* ---- random programs through the loop passes ---- */
+
+static void random_one(Ctx *c, void *arg) {
+    const int *seed = arg;
+    enum { POSITIONS = 8, SIZES = 3 };
+    Program *p = random_program(c, (uint64_t)*seed);
+    pass_unroll(p, &usual);
+    pass_parallelize(p, &usual);
+    pass_expand(p, &usual);
+    pass_bind(p, &usual);
+    pass_plan(p, &usual);
+    int64_t *positions = gd_new_array(c, int64_t, POSITIONS);
+    for (int i = 0; i < POSITIONS; i++) positions[i] = (int64_t)(scramble((uint64_t)(*seed * 8 + i)) % 24);
+    Call *calls = gd_new_array(c, Call, SIZES);
+    for (int i = 0; i < SIZES; i++) calls[i] = (Call){.in = {NULL, NULL, positions}, .sym = {1 + i * 4}};
+    check_calls(p, calls, SIZES);
+}
+
+static void random_programs(void **state) {
+    (void)state;
+    int n = getenv("GRADC_TEST_ALL") ? 200 : 25;
+    for (int seed = 1; seed <= n; seed++) within(random_one, &seed);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scalar_instructions), cmocka_unit_test(vectors_of_4), cmocka_unit_test(vectors_of_8), cmocka_unit_test(vectors_of_16)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(programs), cmocka_unit_test(random_programs), cmocka_unit_test(scalar_instructions),
+                                       cmocka_unit_test(vectors_of_4), cmocka_unit_test(vectors_of_8), cmocka_unit_test(vectors_of_16)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,8 +26,8 @@ static const char settings[] =
     "#define INLINE static inline __attribute__((always_inline, unused))\n"
     "#define NEST static __attribute__((noinline))\n"
     "#define LINE __attribute__((aligned(64)))\n"
-    "#define LANE(v, i) (v)[i]\n#define ALIGN(n) ((n) < __BIGGEST_ALIGNMENT__ ? (n) : __BIGGEST_ALIGNMENT__)\n"
-    "#else\n#define GRADC_GNU 0\n#define INLINE static inline\n#define NEST static\n#define LINE\n#define LANE(v, i) (v).e[i]\n#endif\n";
+    "#define LANE(v, i) (v)[i]\n"
+    "#else\n#define GRADC_GNU 0\n#if defined(__GNUC__)\n#define INLINE static inline __attribute__((unused))\n#else\n#define INLINE static inline\n#endif\n#define NEST static\n#define LINE\n#define LANE(v, i) (v).e[i]\n#endif\n";
 
 /* ---- what the program needs ---- */
 

@@ -87,7 +87,7 @@ static bool put_index(Gen *g, const Expr *e, int prec) {
 
 bool put_register(Gen *g, Buf *b, Expr *const *index) {
     Buf *root = buf_root(b);
-    Reg *r = root->space == SP_REG ? map_getp(g->uses->regs, root) : NULL;
+    Reg *r = map_getp(g->uses->regs, root);
     int64_t i;
     if (!r || r->array || !is_int(buf_address(g->c, b, index), &i)) return false;
     text_put(g->out, r->name[i]);
@@ -134,8 +134,7 @@ static void put_scalar_load(Gen *g, const Expr *e, int prec) {
 
 static void put_vector_load(Gen *g, const Expr *e, const Expr *count) {
     Type t = e->type;
-    Reg *r = buf_root(e->buf)->space == SP_REG ? map_getp(g->uses->regs, buf_root(e->buf)) : NULL;
-    if (r && buf_root(e->buf)->lanes > 1) { put_element(g, e->buf, e->arg); return; }
+    if (buf_root(e->buf)->space == SP_REG && buf_root(e->buf)->lanes > 1) { put_element(g, e->buf, e->arg); return; }
     bool wrap = c_sub_byte((DType)t.dt) && buf_root(e->buf)->space == SP_IN;
     Type memory = wrap ? vector(t.dt == I4 || t.dt == I2 ? I8 : U8, t.lanes) : t;
     if (wrap) text_printf(g->out, "%s(", vector_op(g, E_CAST, memory, t));

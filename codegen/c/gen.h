@@ -15,9 +15,10 @@ enum { P_COND = 1, P_OR, P_AND, P_BITOR, P_BITXOR, P_BITAND, P_EQ, P_REL, P_SHIF
 
 typedef struct Touched { Buf *buf; bool read, written; } Touched;
 
-/* A REG buffer. Its elements are single variables unless some access has no constant index or not the width of an element. */
+/* A buffer of a nest's own. The elements of a REG buffer are single variables unless some access has no constant index, or not
+   the width of an element; LOCAL buffers are arrays. */
 typedef struct Reg {
-    bool array;
+    bool array, any_read;
     int64_t n;
     uint8_t *read, *declared; /* by element */
     const char **name;
@@ -28,7 +29,7 @@ typedef struct Uses {
     VEC(Touched) bufs; /* roots of IN, OUT, CONST, ARENA and HEAP buffers, in order of first use */
     VEC(Var *) vars;   /* made outside, in order of their ids */
     Map *live;         /* Var*: read by something that is printed */
-    Map *regs;         /* Buf* -> Reg* */
+    Map *regs;         /* Buf* of REG and LOCAL -> Reg* */
     bool checks;
 } Uses;
 
@@ -55,7 +56,7 @@ typedef struct Gen {
     size_t blob_bytes;
     bool raw_weights;            /* one more entry of ins is the blob */
     bool in_parallel;            /* a failed check leaves through `skip` */
-    const char *status, *skip;
+    const char *status, *skip, *iteration;
     bool heap, math;             /* the heap, math.h are needed */
     VEC(Stmt *) nest_list;       /* in order; also their numbers in the profile */
     const char **sym_field, **port_field; /* members of P_inputs and P_outputs */

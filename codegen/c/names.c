@@ -13,7 +13,7 @@ static const char *const reserved[] = {
     "and_eq", "or_eq", "xor_eq", "not_eq", "alignas", "alignof", "nullptr", "constexpr", "decltype", "noexcept", "concept",
     "requires", "thread_local", "static_assert", "wchar_t", "char8_t", "char16_t", "char32_t", "NULL", "NAN", "INFINITY",
     "DOMAIN", "SING", "OVERFLOW", "UNDERFLOW", "PLOSS", "TLOSS", "unix", "linux", "i386", "vax", "sun", "errno", "offsetof",
-    "near", "far", "main", "INLINE", "NEST", "LANE", "LINE", "ALIGN", "ins", "outs", "syms", "arena", "arena_bytes", "heap", "status",
+    "near", "far", "main", "INLINE", "NEST", "LANE", "LINE", "ins", "outs", "syms", "arena", "arena_bytes", "heap", "status",
     "size_t", "ptrdiff_t", "HUGE_VAL", "HUGE_VALF", "FLT_EVAL_METHOD", "memory", "weights", "start", "needed", "used",
 };
 static const char *const reserved_starts[] = {"_",     "INT",  "UINT",  "SIZE_", "PTRDIFF_", "WCHAR_", "WINT_", "SIG_", "FP_", "M_",

@@ -47,11 +47,12 @@ static void declare_array(Gen *g, Buf *b, int64_t n) {
 }
 
 static void put_decl(Gen *g, Buf *b) {
-    int64_t n = expr_max(g->c, buf_size(g->c, b));
     if (b->base) return;
-    if (n == INT64_MAX) gd_bug(g->c, "C: the size of %s is not bounded", b->name);
-    Reg *r = b->space == SP_REG ? map_getp(g->uses->regs, b) : NULL;
-    if (!r || r->array) { declare_array(g, b, n); return; }
+    Reg *r = map_getp(g->uses->regs, b);
+    if (r->array) {
+        if (r->any_read) declare_array(g, b, r->n);
+        return;
+    }
     r->name = gd_new_array(g->c, const char *, r->n);
     for (int64_t i = 0; i < r->n; i++)
         if (r->read[i]) r->name[i] = name_take(g, element_name(g, b, i));
@@ -112,8 +113,9 @@ static void put_value(Gen *g, const Expr *e) {
 /* A store to a variable; false: it has no variable. */
 static bool store_register(Gen *g, Stmt *s) {
     Buf *root = buf_root(s->buf);
-    Reg *r = root->space == SP_REG ? map_getp(g->uses->regs, root) : NULL;
+    Reg *r = map_getp(g->uses->regs, root);
     int64_t i;
+    if (r && !r->any_read) return true;
     if (!r || r->array || !is_int(buf_address(g->c, s->buf, s->index), &i)) return false;
     if (!r->read[i]) return true; /* nothing reads it */
     if (s->mask) flush(g, 0);
@@ -173,12 +175,23 @@ static void put_store(Gen *g, Stmt *s) {
 
 /* ---- control ---- */
 
+enum { STATUSES = 65536 };
+
 static void put_check(Gen *g, Stmt *s) {
     begin_line(g);
     text_put(g->out, "if (!");
     put_expr(g, s->e, P_UNARY);
     if (!g->skip) text_printf(g->out, ") return %d;\n", s->status);
-    else text_printf(g->out, ") { %s = %d; goto %s; }\n", g->status, s->status, g->skip);
+    else {
+        if (s->status < 0 || s->status >= STATUSES) gd_bug(g->c, "C: status %d", s->status);
+        const char *key = gd_format(g->c, "%s * %d + %d", g->iteration, STATUSES, s->status);
+        text_printf(g->out, ") {\n");
+        g->indent++;
+        line(g, "if (%s < %s) %s = %s;", key, g->status, g->status, key);
+        line(g, "goto %s;", g->skip);
+        g->indent--;
+        line(g, "}");
+    }
 }
 
 static bool has_check(Block *b) {
@@ -200,18 +213,19 @@ static void put_for_line(Gen *g, Stmt *s, const char *i) {
     text_printf(g->out, "; %s++) {\n", i);
 }
 
-/* The outermost parallel loop is the one that runs on threads. A failed check ends its iteration only; the largest status
-   is returned behind the loop. */
+/* The outermost parallel loop is the one that runs on threads. A failed check ends its iteration only; behind the loop the
+   status of the first iteration that failed is returned, however many threads there were. */
 static void put_parallel(Gen *g, Stmt *s) {
     bool checks = has_check(&s->body);
     int mark = scope_begin(g);
+    const char *i = name_var(g, s->var);
     if (checks) {
         g->status = name_take(g, "failed");
         g->skip = name_take(g, "next");
-        line(g, "int %s = 0;", g->status);
+        g->iteration = i;
+        line(g, "int64_t %s = INT64_MAX;", g->status);
     }
-    const char *i = name_var(g, s->var);
-    text_printf(g->out, "#ifdef _OPENMP\n#pragma omp parallel for schedule(static)%s%s%s\n#endif\n", checks ? " reduction(max : " : "",
+    text_printf(g->out, "#ifdef _OPENMP\n#pragma omp parallel for schedule(static)%s%s%s\n#endif\n", checks ? " reduction(min : " : "",
                 checks ? g->status : "", checks ? ")" : "");
     put_for_line(g, s, i);
     g->in_parallel = true;
@@ -219,8 +233,8 @@ static void put_parallel(Gen *g, Stmt *s) {
     g->in_parallel = false;
     if (checks) line(g, "%s:;", g->skip);
     line(g, "}");
-    if (checks) line(g, "if (%s) return %s;", g->status, g->status);
-    g->skip = g->status = NULL;
+    if (checks) line(g, "if (%s < INT64_MAX) return (int)(%s %% %d);", g->status, g->status, STATUSES);
+    g->skip = g->status = g->iteration = NULL;
     scope_end(g, mark);
 }
 
@@ -286,21 +300,30 @@ static void put_nest_comment(Gen *g, const NestInfo *n) {
     text_put(g->out, " */\n");
 }
 
-static void put_parameters(Gen *g, const Uses *u) {
-    const char *comma = "";
+/* A list that goes on in the next line when this one is full. */
+typedef struct List { size_t line; bool any; } List;
+static void put_item(Gen *g, List *l, const char *s) {
+    if (l->any) text_put(g->out, ",");
+    if (g->out->n - l->line + strlen(s) > 114) {
+        text_put(g->out, "\n        ");
+        l->line = g->out->n - 8;
+    } else if (l->any) text_put(g->out, " ");
+    text_put(g->out, s);
+    l->any = true;
+}
+
+static void put_parameters(Gen *g, const Uses *u, size_t line_at) {
+    List l = {line_at, false};
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < u->bufs.n; i++) {
             const Touched *t = &u->bufs.v[i];
             if (t->written != !pass) continue;
             const char *alone = bufs_overlap(g, u, t->buf) ? "" : "restrict ";
-            text_printf(g->out, "%s%s%s *%s%s", comma, t->written ? "" : "const ", c_elem(t->buf->dt), alone, name_buf(g, t->buf));
-            comma = ", ";
+            put_item(g, &l, gd_format(g->c, "%s%s *%s%s", t->written ? "" : "const ", c_elem(t->buf->dt), alone, name_buf(g, t->buf)));
         }
-    for (int i = 0; i < u->vars.n; i++, comma = ", ") {
-        Var *v = u->vars.v[i];
-        text_printf(g->out, "%s%s %s", comma, c_type(g, v->type), name_var(g, v));
-    }
-    if (!*comma) text_put(g->out, "void");
+    for (int i = 0; i < u->vars.n; i++)
+        put_item(g, &l, gd_format(g->c, "%s %s", c_type(g, u->vars.v[i]->type), name_var(g, u->vars.v[i])));
+    if (!l.any) text_put(g->out, "void");
 }
 
 void put_nest(Gen *g, Stmt *nest) {
@@ -310,8 +333,9 @@ void put_nest(Gen *g, Stmt *nest) {
     g->uses = u;
     put_nest_comment(g, nest->nest);
     int mark = scope_begin(g);
+    size_t line_at = g->out->n;
     text_printf(g->out, "NEST %s nest_%s(", u->checks ? "int" : "void", name_fit(g->c, nest->nest->name));
-    put_parameters(g, u);
+    put_parameters(g, u, line_at);
     text_put(g->out, ") {\n");
     put_inner(g, &nest->body);
     if (u->checks) text_put(g->out, "    return 0;\n");
@@ -323,18 +347,14 @@ void put_nest(Gen *g, Stmt *nest) {
 void put_call(Gen *g, Stmt *nest) {
     const Uses *u = map_getp(g->nest_uses, nest);
     int id = (int)(uintptr_t)map_getp(g->nest_ids, nest);
-    const char *comma = "";
     if (g->o->profile) line(g, "start = %s_now();", g->prefix);
+    List l = {g->out->n, false};
     begin_line(g);
     text_printf(g->out, "%snest_%s(", u->checks ? "if ((status = " : "", name_fit(g->c, nest->nest->name));
     for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < u->bufs.n; i++) {
-            if (u->bufs.v[i].written != !pass) continue;
-            text_printf(g->out, "%s%s", comma, spelling(g, u->bufs.v[i].buf, u->bufs.v[i].buf->name));
-            comma = ", ";
-        }
-    for (int i = 0; i < u->vars.n; i++, comma = ", ")
-        text_printf(g->out, "%s%s", comma, spelling(g, u->vars.v[i], u->vars.v[i]->name));
+        for (int i = 0; i < u->bufs.n; i++)
+            if (u->bufs.v[i].written == !pass) put_item(g, &l, spelling(g, u->bufs.v[i].buf, u->bufs.v[i].buf->name));
+    for (int i = 0; i < u->vars.n; i++) put_item(g, &l, spelling(g, u->vars.v[i], u->vars.v[i]->name));
     text_put(g->out, u->checks ? ")) != 0) return status;\n" : ");\n");
     if (g->o->profile) line(g, "%s_count(%d, start);", g->prefix, id - 1);
 }

@@ -3,7 +3,7 @@
    out, and what only it reads with it. Every expression is visited once. */
 #include "gen.h"
 
-typedef struct Walk { Gen *g; Uses *u; Map *seen; Map *inside; Map *touched; } Walk;
+typedef struct Walk { Gen *g; Uses *u; const Uses *known; Map *seen; Map *inside; Map *touched; int dropped; } Walk;
 
 static void walk_expr(Walk *w, Expr *e);
 
@@ -35,11 +35,13 @@ static Reg *reg_of(Walk *w, Buf *root) {
     Reg *r = map_getp(w->u->regs, root);
     if (r) return r;
     r = gd_new(w->g->c, Reg);
-    if (!is_int(buf_size(w->g->c, root), &r->n)) gd_bug(w->g->c, "C: the size of register %s is not known", root->name);
-    r->array = r->n > MOST_VARIABLES;
+    r->n = expr_max(w->g->c, buf_size(w->g->c, root));
+    if (r->n == INT64_MAX) gd_bug(w->g->c, "C: the size of %s is not bounded", root->name);
+    r->array = root->space == SP_LOCAL || r->n > MOST_VARIABLES;
+    map_putp(w->u->regs, root, r);
+    if (r->array) return r;
     r->read = gd_new_array(w->g->c, uint8_t, r->n + 1);
     r->declared = gd_new_array(w->g->c, uint8_t, r->n + 1);
-    map_putp(w->u->regs, root, r);
     return r;
 }
 
@@ -47,14 +49,25 @@ static void access(Walk *w, Buf *b, Expr *const *index, int lanes, const Expr *m
     touch(w, b, read);
     Expr *at = buf_address(w->g->c, b, index);
     Buf *root = buf_root(b);
-    if (root->space == SP_REG) {
+    if (root->space == SP_REG || root->space == SP_LOCAL) {
         Reg *r = reg_of(w, root);
         int64_t i;
         bool whole = lanes == (root->lanes ? root->lanes : 1) && !(mask && mask->type.dt != BOOL);
+        if (read) r->any_read = true;
         if (!whole || !is_int(at, &i) || i < 0 || i >= r->n) r->array = true;
-        else if (read) r->read[i] = 1;
+        else if (read && r->read) r->read[i] = 1;
     }
     walk_expr(w, at);
+}
+
+/* Is what s stores read anywhere, as far as an earlier walk knows? */
+static bool wanted(Walk *w, const Stmt *s) {
+    Buf *root = buf_root(s->buf);
+    const Reg *r = w->known ? map_getp(w->known->regs, root) : NULL;
+    int64_t i;
+    if (!r) return true;
+    if (r->array) return r->any_read;
+    return is_int(buf_address(w->g->c, s->buf, s->index), &i) && r->read[i];
 }
 
 static void walk_expr(Walk *w, Expr *e) {
@@ -77,6 +90,10 @@ static void walk_block(Walk *w, Block *b);
 static void walk_stmt(Walk *w, Stmt *s) {
     Ctx *c = w->g->c;
     if (s->kind == S_LET && s->var->kind == V_LET && !map_getp(w->u->live, s->var)) return;
+    if (s->kind == S_STORE && !wanted(w, s)) {
+        w->dropped++;
+        return;
+    }
     if (s->kind == S_FOR || (s->kind == S_LET && s->var->kind == V_LET)) map_putp(w->inside, s->var, s);
     if (s->kind == S_CHECK) w->u->checks = true;
     walk_block(w, &s->other);
@@ -84,7 +101,7 @@ static void walk_stmt(Walk *w, Stmt *s) {
     if (s->e) walk_expr(w, s->e);
     if (s->mask) walk_expr(w, s->mask);
     if (s->kind == S_STORE) access(w, s->buf, s->index, s->e->type.lanes, s->mask, false);
-    if (s->kind == S_DECL && buf_root(s->buf)->space == SP_REG) reg_of(w, buf_root(s->buf));
+    if (s->kind == S_DECL) reg_of(w, buf_root(s->buf));
     if (s->kind == S_ALLOC || s->kind == S_FREE || s->kind == S_MOVE) touch(w, s->buf, false);
     if (s->kind == S_MOVE) touch(w, s->from, true);
     if (s->kind == S_ALLOC) walk_expr(w, buf_size(c, s->buf));
@@ -107,9 +124,9 @@ static void sort_vars(Uses *u) {
     }
 }
 
-void uses_of(Gen *g, Block *b, Uses *u) {
+static int walk(Gen *g, Block *b, const Uses *known, Uses *u) {
     *u = (Uses){.live = map_new(g->c), .regs = map_new(g->c)};
-    Walk w = {g, u, map_new(g->c), map_new(g->c), map_new(g->c)};
+    Walk w = {g, u, known, map_new(g->c), map_new(g->c), map_new(g->c), 0};
     walk_block(&w, b);
     int n = 0;
     for (int i = 0; i < u->vars.n; i++)
@@ -120,6 +137,19 @@ void uses_of(Gen *g, Block *b, Uses *u) {
         Touched t = u->bufs.v[i];
         u->bufs.v[i] = u->bufs.v[u->bufs.n - 1 - i];
         u->bufs.v[u->bufs.n - 1 - i] = t;
+    }
+    return w.dropped;
+}
+
+/* What is read is only known after a walk; stores that nothing reads are left out of the next one, which may find more of
+   them. Each round drops more than the one before, so it ends. */
+void uses_of(Gen *g, Block *b, Uses *u) {
+    Uses known;
+    walk(g, b, NULL, &known);
+    for (int before = 0, dropped;; before = dropped) {
+        dropped = walk(g, b, &known, u);
+        if (dropped == before) return;
+        known = *u;
     }
 }
 

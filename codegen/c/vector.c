@@ -63,9 +63,7 @@ static DType unsigned_of(DType t) {
 void need_vector(Gen *g, Type t) {
     const char *name = type_text(g, t);
     if (!helper_new(g, name)) return;
-    int bytes = t.lanes * gd_dtypes[t.dt].bytes;
-    text_printf(g->gnu, bytes > 16 ? "typedef %s %s __attribute__((vector_size(%d), aligned(ALIGN(%d))));\n" : "typedef %s %s __attribute__((vector_size(%d)));\n",
-                c_elem((DType)t.dt), name, bytes, bytes);
+    text_printf(g->gnu, "typedef %s %s __attribute__((vector_size(%d)));\n", c_elem((DType)t.dt), name, t.lanes * gd_dtypes[t.dt].bytes);
     text_printf(g->plain, "typedef struct { %s e[%d]; } %s;\n", c_elem((DType)t.dt), t.lanes, name);
 }
 
@@ -73,7 +71,8 @@ void need_vector(Gen *g, Type t) {
 
 static void signature(Text *t, const char *result, const char *name, int n, const char *const *types, const char *args) {
     text_printf(t, "INLINE %s %s(", result, name);
-    for (int i = 0; i < n; i++) text_printf(t, "%s%s %c", i ? ", " : "", types[i], args[i]);
+    for (int i = 0; i < n; i++)
+        text_printf(t, "%s%s%s%c", i ? ", " : "", types[i], types[i][strlen(types[i]) - 1] == '*' ? "" : " ", args[i]);
     text_put(t, ") {\n");
 }
 
@@ -87,13 +86,15 @@ void put_lanes(Gen *g, Text *to, ExprKind op, Type arg, Type res, int arity, con
 }
 
 static void put_gnu(Gen *g, Text *to, const char *text, Type t) {
-    const char *u = c_type(g, vector(unsigned_of((DType)t.dt), t.lanes)), *name = type_text(g, t), *width = "", *most = "";
+    const char *name = type_text(g, t), *width = "", *most = "", *u = "", *m = "";
+    if (strstr(text, "$u")) u = c_type(g, vector(unsigned_of((DType)t.dt), t.lanes));
+    if (strstr(text, "$m")) m = c_mask(g, t.lanes, gd_dtypes[t.dt].bytes);
     if (strstr(text, "$W")) {
         const char *splat = vector_splat(g, vector(unsigned_of((DType)t.dt), t.lanes));
         width = gd_format(g->c, "%s(%d)", splat, c_width((DType)t.dt));
         most = gd_format(g->c, "%s(%d)", splat, c_width((DType)t.dt) - 1);
     }
-    const char *v[] = {c_type(g, t), u, c_mask(g, t.lanes, gd_dtypes[t.dt].bytes), name, width, most};
+    const char *v[] = {c_type(g, t), u, m, name, width, most};
     text_put(to, "    return ");
     put_template(to, text, "vumnWV", v);
     text_put(to, ";\n}\n");
@@ -132,7 +133,8 @@ const char *vector_op(Gen *g, ExprKind op, Type arg, Type res) {
     else if (op == E_BITS) name = gd_format(g->c, "%s_bits_of_%s", type_text(g, res), from);
     else name = gd_format(g->c, "%s_%s", from, op_word(op));
     if (!helper_new(g, name)) return name;
-    const char *a = c_type(g, arg), *mask = c_mask(g, arg.lanes, gd_dtypes[arg.dt].bytes);
+    const char *a = c_type(g, arg), *mask = "";
+    if (is_compare(op) || op == E_SELECT) mask = c_mask(g, arg.lanes, gd_dtypes[arg.dt].bytes);
     const char *result = is_compare(op) ? mask : c_type(g, res), *types[] = {op == E_SELECT ? mask : a, a, a};
     Text *gnu = text_new(g->c), *plain = text_new(g->c);
     int n = arity_of(op);

@@ -96,9 +96,18 @@ static void from_half(Gen *g, Type from, Text *t) {
     text_put(t, from.lanes == 16 ? "#endif\n}\n" : "}\n");
 }
 
+/* GCC 12 has no code at -O0 for some conversions of more than a register. */
+static void cast_halves(Gen *g, Type from, Type to, Text *t) {
+    Type a = vector((DType)from.dt, from.lanes / 2), b = vector((DType)to.dt, to.lanes / 2);
+    const char *fn = vector_op(g, E_CAST, a, b), *wf = c_type(g, from), *wt = c_type(g, to);
+    text_printf(t, "    union { %s v; %s h[2]; } x = {a};\n    union { %s v; %s h[2]; } y;\n", wf, c_type(g, a), wt, c_type(g, b));
+    text_printf(t, "    y.h[0] = %s(x.h[0]);\n    y.h[1] = %s(x.h[1]);\n    return y.v;\n}\n", fn, fn);
+}
+
 void vector_cast(Gen *g, Type from, Type to, Text *t) {
     DType a = (DType)from.dt, b = (DType)to.dt;
-    if ((a == F16 || a == BF16) && b == F32) from_half(g, from, t);
+    if (from.lanes * gd_dtypes[a].bytes > 64 || to.lanes * gd_dtypes[b].bytes > 64) cast_halves(g, from, to, t);
+    else if ((a == F16 || a == BF16) && b == F32) from_half(g, from, t);
     else if (dt_float(a) && dt_int(b) && !c_sub_byte(b)) float_to_int(g, from, to, t);
     else if (dt_small(a) || dt_small(b) || c_sub_byte(b)) put_lanes(g, t, E_CAST, from, to, 1, c_type(g, to));
     else text_printf(t, "    return __builtin_convertvector(a, %s);\n}\n", c_type(g, to));

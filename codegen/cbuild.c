@@ -77,20 +77,22 @@ static void write_sources(Program *p, const EmitOptions *o, const char *dir, CSo
     write_text(c, dir, "tensor.h", gd_text_tensor_h, strlen(gd_text_tensor_h));
 }
 
-static char *weights_to(Program *p, const EmitOptions *o, const char *dir, const CSources *s, const char *place) {
+static const char *folder_of(Ctx *c, const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? gd_strndup(c, path, (size_t)(slash - path + 1)) : "";
+}
+
+/* Weights outside of the source: a file, or an object (whose path is returned) made in dir. */
+static char *write_weights(Program *p, const EmitOptions *o, const char *dir, const CSources *s, const char *file, const char *object) {
     Ctx *c = p->c;
-    const char *P = prefix_of(p, o);
     if (!s->blob) return NULL;
-    if (o->weights == WEIGHTS_FILE) {
-        write_text(c, place, gd_format(c, "%s.weights", P), s->blob, s->blob_bytes);
-        return NULL;
-    }
+    if (o->weights == WEIGHTS_FILE) gd_write_file(c, file, s->blob, s->blob_bytes);
     if (o->weights != WEIGHTS_OBJECT) return NULL;
     Args a = compiler(c);
+    add(c, &a, "-fPIC");
     add(c, &a, NULL);
-    char *object = gd_format(c, "%s/%s_weights.o", place, P);
-    weights_object(c, a.v, dir, P, s->blob, s->blob_bytes, object);
-    return object;
+    weights_object(c, a.v, dir, prefix_of(p, o), s->blob, s->blob_bytes, object);
+    return gd_strdup(c, object);
 }
 
 static void emit_sources(Program *p, const EmitOptions *o, const char *dir) {
@@ -98,7 +100,9 @@ static void emit_sources(Program *p, const EmitOptions *o, const char *dir) {
     CSources s;
     if (mkdir(dir, 0777) && errno != EEXIST) gd_fail(c, 106, NULL, "%s: %s", dir, strerror(errno));
     write_sources(p, o, dir, &s);
-    if (s.blob) weights_to(p, o, tool_temp_dir(c), &s, dir);
+    const char *P = prefix_of(p, o);
+    if (s.blob)
+        write_weights(p, o, tool_temp_dir(c), &s, gd_format(c, "%s/%s.weights", dir, P), gd_format(c, "%s/%s_weights.o", dir, P));
 }
 
 /* ---- compiled ---- */
@@ -127,7 +131,8 @@ static void build(Program *p, const EmitOptions *o, Emit kind, const char *path)
     const char *dir = tool_temp_dir(c), *P = prefix_of(p, o), *made = gd_format(c, "%s/made", dir);
     CSources s;
     write_sources(p, o, dir, &s);
-    char *weights = weights_to(p, o, dir, &s, dir);
+    const char *file = kind == EMIT_EXE ? gd_format(c, "%s.weights", path) : gd_format(c, "%s%s.weights", folder_of(c, path), P);
+    char *weights = write_weights(p, o, dir, &s, file, gd_format(c, "%s/%s_weights.o", dir, P));
     Args a = compiler(c);
     add_common(p, o, &a, dir);
     char *source = gd_format(c, "%s/%s.c", dir, P);
@@ -165,6 +170,15 @@ static void write_c(Program *p, const EmitOptions *o, Emit kind, const char *pat
 
 static void unload(void *handle) { dlclose(handle); }
 
+/* OpenMP's threads outlive the library that started them, so their code must stay. */
+static void keep_threads(void) {
+    static const char *const names[] = {"libgomp.so.1", "libomp.so.5", "libomp.so", "libiomp5.so"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        void *h = dlopen(names[i], RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+        if (h) dlclose(h);
+    }
+}
+
 static void load_c(Program *p, const EmitOptions *o, Loaded *out) {
     Ctx *c = p->c;
     const char *dir = tool_temp_dir(c), *P = prefix_of(p, o), *library = gd_format(c, "%s/made.so", dir);
@@ -181,6 +195,7 @@ static void load_c(Program *p, const EmitOptions *o, Loaded *out) {
     run(c, &a, P);
     void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (!handle) gd_fail(c, 701, NULL, "%s", dlerror());
+    keep_threads();
     gd_defer(c, unload, handle);
     const void **constants = dlsym(handle, gd_format(c, "%s_constants", P));
     for (int i = 0; i < s.nconstants; i++) constants[i] = s.constants[i];

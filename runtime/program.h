@@ -35,6 +35,9 @@ typedef struct GradcProgram {
 /* All an executable's main has to call. Returns the exit status. */
 int gradc_program_main(const GradcProgram *p, int argc, char **argv);
 
+/* For an executable whose weights are the file EXECUTABLE.weights: that file in memory. NULL after a failure. */
+const void *gradc_weights_map(const char *argv0, size_t bytes, GradcError *e);
+
 /* ---- its pieces ---- */
 
 /* The command line as written, not yet held against a program. Strings point into argv. */

@@ -9,7 +9,8 @@
 
 static const char about[] =
     "   Any C99 compiler will do; the results are the same to the bit with each, at any -O and for any processor. Fastest with\n"
-    "   -O3, -march for the processor at hand%s. No function allocates memory or writes to variables of its own. */\n";
+    "   -O3, -march for the processor at hand%s; where that has no fused multiply-add, link with -lm. No function\n"
+    "   allocates memory or writes to variables of its own. */\n";
 
 static const char settings[] =
     "#if defined(__FAST_MATH__)\n#error \"-ffast-math changes results: compile this file without it\"\n#endif\n"
@@ -64,7 +65,7 @@ static Gen *gen_new(Program *p, const EmitOptions *o) {
     place_consts(g, &all);
     name_fields(g);
     static const char *const own[] = {"run", "run_raw", "inputs", "outputs", "arena_bytes", "needed", "weights", "constants", "profile",
-                                      "status_text", "program", "now", "count", "calls", "ns", "out_dims", "arena_of", "in", "out",
+                                      "status_text", "program", "now", "count", "calls", "ns", "out_dims", "arena_of", "in", "out", "mapped", "run_mapped",
                                       "sym_names", "sym_lo", "sym_hi"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) name_take(g, gd_format(c, "%s_%s", g->prefix, own[i]));
     name_take(g, gd_format(c, "%s_ARENA_BYTES", g->macro));
@@ -122,8 +123,8 @@ static void put_helpers(Gen *g, Text *t) {
 
 void c_emit(Program *p, const EmitOptions *o, CSources *out) {
     Gen *g = gen_new(p, o);
-    if (o->table && g->raw_weights)
-        gd_fail(g->c, 601, "use --weights embed or object", "an executable or library of this kind carries its weights");
+    if (o->table && g->raw_weights && (!o->main || o->weights == WEIGHTS_EXTERN))
+        gd_fail(g->c, 601, "use --weights embed or object", "what is called by a table must carry its weights");
     Text *data = text_new(g->c), *code = text_new(g->c), *source = text_new(g->c), *header = text_new(g->c);
     g->out = data;
     put_consts(g);

@@ -260,11 +260,23 @@ static void put_bounds(Gen *g) {
     text_put(t, "};\n");
 }
 
+/* An executable's weights are a file that main maps, so here a pointer is kept, which nothing but main writes. */
+static void put_run_mapped(Gen *g) {
+    const char *P = g->prefix;
+    int nin = ports(g, SP_IN);
+    text_printf(g->out, "\nstatic const void *%s_mapped;\n\n"
+                "static int %s_run_mapped(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t arena_bytes) {\n"
+                "    const void *all[%d];\n    for (int i = 0; i < %d; i++) all[i] = ins[i];\n    all[%d] = %s_mapped;\n"
+                "    return %s_run_raw(all, outs, syms, arena, arena_bytes);\n}\n", P, P, nin + 1, nin, nin, P, P);
+}
+
 void put_table(Gen *g) {
     Text *t = g->out;
     const char *P = g->prefix;
     bool needs = g->p->arena && !is_value(g->p->arena, 0), syms = g->p->syms.n > 0;
     put_out_dims(g);
+    const char *run = g->raw_weights ? "run_mapped" : "run_raw";
+    if (g->raw_weights) put_run_mapped(g);
     text_printf(t, "\nstatic size_t %s_arena_of(const int64_t *syms) {\n    (void)syms;\n    return ", P);
     if (needs) text_printf(t, "%s_needed(syms)", P);
     else text_put(t, "0");
@@ -278,10 +290,14 @@ void put_table(Gen *g) {
     if (syms) text_printf(t, "%s_sym_names, %s_sym_lo, %s_sym_hi,\n", P, P, P);
     else text_put(t, "NULL, NULL, NULL,\n");
     int nin = ports(g, SP_IN), nout = ports(g, SP_OUT);
-    text_printf(t, "    %d, %d, %s, %s,\n    %s_out_dims, %s_arena_of, %s_run_raw, %s_status_text};\n", nin, nout,
-                nin ? gd_format(g->c, "%s_in", P) : "NULL", nout ? gd_format(g->c, "%s_out", P) : "NULL", P, P, P, P);
-    if (g->o->main)
-        text_printf(t, "\nint main(int argc, char **argv) { return gradc_program_main(&%s_program, argc, argv); }\n", P);
+    text_printf(t, "    %d, %d, %s, %s,\n    %s_out_dims, %s_arena_of, %s_%s, %s_status_text};\n", nin, nout,
+                nin ? gd_format(g->c, "%s_in", P) : "NULL", nout ? gd_format(g->c, "%s_out", P) : "NULL", P, P, P, run, P);
+    if (!g->o->main) return;
+    text_put(t, "\nint main(int argc, char **argv) {\n");
+    if (g->raw_weights)
+        text_printf(t, "    GradcError e = {0};\n    %s_mapped = gradc_weights_map(argv[0], %s_WEIGHTS_BYTES, &e);\n    if (!%s_mapped) {\n"
+                       "        gradc_error_print(stderr, \"%s\", &e);\n        return gradc_error_status(e.code);\n    }\n", P, g->macro, P, P);
+    text_printf(t, "    return gradc_program_main(&%s_program, argc, argv);\n}\n", P);
 }
 
 /* ---- the profile ---- */

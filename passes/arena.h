@@ -1,7 +1,8 @@
-/* Packing pieces of memory that live for a while into one line of bytes: the numbers behind `plan`. */
+/* The parts of `plan`: packing pieces of memory that live for a while into one line of bytes, and the question whether two
+   of them may be one. */
 #ifndef GD_ARENA_H
 #define GD_ARENA_H
-#include "base.h"
+#include "loop.h"
 
 enum { PLACE = 64 }; /* every piece starts at a multiple */
 
@@ -14,4 +15,7 @@ typedef struct Piece {
 
 /* Sets at of every piece so that no two overlap in both time and place; returns the end of the last. */
 int64_t arena_pack(Ctx *c, int n, Piece *pieces);
+
+/* May y lie where x lies, if the nest is the last to read x and the first to write y? (inplace.c) */
+bool may_replace(Ctx *c, const Stmt *nest, const Buf *x, const Buf *y);
 #endif

@@ -13,7 +13,9 @@
    Sizes are a number times a unit: 1, or an expression in the inputs' symbols, such as N. Buffers with one unit are packed
    in numbers, the largest first into the tightest gap, in a few orders of which the best is kept. Packs with different
    units that are never alive together share a slot as large as the larger of them. Symbols that only the data
-   decides are taken at their bound. One round over buffers, pairs of buffers at worst: it ends.
+   decides are taken at their bound. A nest that is the last to read one buffer and the first to write another of the same
+   size may write it in place (inplace.c): the two are one from then on. One round over buffers, pairs of buffers at
+   worst: it ends.
 
      t0: f32[1024]  live 0..1           arena 8192 bytes
      t1: f32[1024]  live 1..2      ->     t0 @0, t1 @4096, t2 @0
@@ -23,7 +25,14 @@
 #include <stdlib.h>
 
 typedef struct Touch { int at; bool read; } Touch; /* one for each moment: the first thing done then */
-typedef struct Life { Buf *buf; int first, last; bool freed; VEC(Touch) touch; } Life;
+typedef struct Life {
+    Buf *buf;
+    int first, last;
+    int end;             /* last, or that of what took over its place */
+    bool freed, given;   /* given: another took over its place */
+    struct Life *host;   /* whose place it took over; NULL: has its own */
+    VEC(Touch) touch;
+} Life;
 typedef struct Span { int first, last; } Span;
 
 typedef struct Plan {
@@ -33,6 +42,7 @@ typedef struct Plan {
     int now;
     uint32_t mark;
     VEC(Span) loops;   /* inner ones first */
+    VEC(Stmt *) nests; /* by moment; NULL: no nest */
 } Plan;
 
 /* ---- when is what alive ---- */
@@ -81,6 +91,8 @@ static void see_block(Plan *k, Block *b) {
             Block one = {&s, 1, 1};
             block_walk(&one, see_stmt, k);
         }
+        while (k->nests.n < k->now) vec_push(k->c, &k->nests, NULL);
+        vec_push(k->c, &k->nests, s->kind == S_NEST ? s : NULL);
         k->now++;
     }
 }
@@ -163,6 +175,31 @@ static int64_t size_of(Plan *k, const Buf *b, Expr **unit) {
     return gd_add(c, n, PLACE - 1) & -PLACE;
 }
 
+/* ---- in place ---- */
+
+static bool temporary(const Life *l) { return l->touch.n && l->buf->space == SP_ARENA; }
+
+/* What dies in the nest where another of its size is born gives it its place. */
+static void join(Plan *k) {
+    for (int i = 0; i < k->p->nbufs; i++) {
+        Life *y = &k->life[i];
+        Stmt *nest = temporary(y) && y->first < k->nests.n ? k->nests.v[y->first] : NULL;
+        for (int j = 0; nest && j < k->p->nbufs && !y->host; j++) {
+            Life *x = &k->life[j];
+            Expr *ux, *uy;
+            if (x == y || !temporary(x) || x->given || x->last != y->first || x->first == x->last) continue;
+            if (size_of(k, x->buf, &ux) != size_of(k, y->buf, &uy) || ux != uy || !may_replace(k->c, nest, x->buf, y->buf)) continue;
+            y->host = x;
+            x->given = true;
+        }
+    }
+}
+
+static Life *host_of(Life *l) {
+    while (l->host) l = l->host;
+    return l;
+}
+
 /* ---- packs: buffers with one unit ---- */
 
 typedef struct Pack { Expr *unit; VEC(Life *) life; VEC(Piece) piece; } Pack;
@@ -218,8 +255,8 @@ static void cut(Plan *k, Parts *parts, Pack *p, bool whole) {
             from = i;
             last = 0;
         }
-        vec_push(k->c, &p->piece, ((Piece){.first = l->first, .last = l->last, .size = size_of(k, l->buf, &unit)}));
-        if (l->last > last) last = l->last;
+        vec_push(k->c, &p->piece, ((Piece){.first = l->first, .last = l->end, .size = size_of(k, l->buf, &unit)}));
+        if (l->end > last) last = l->end;
     }
     add_part(k, parts, p, from, p->life.n - from, last);
 }
@@ -271,10 +308,15 @@ static void place_arena(Plan *k) {
     Map *packs = map_new(k->c);
     VEC(Pack *) all = {0};
     Parts parts = {0};
+    for (int i = 0; i < p->nbufs; i++) k->life[i].end = k->life[i].last;
+    for (int i = 0; i < p->nbufs; i++) {
+        Life *l = &k->life[i], *h = host_of(l);
+        if (l->last > h->end) h->end = l->last;
+    }
     for (int i = 0; i < p->nbufs; i++) {
         Life *l = &k->life[i];
         Expr *unit;
-        if (!l->touch.n || l->buf->space != SP_ARENA) continue;
+        if (!temporary(l) || l->host) continue;
         size_of(k, l->buf, &unit);
         Pack *to = pack_of(k, packs, unit);
         if (!to->life.n) vec_push(k->c, &all, to);
@@ -287,6 +329,8 @@ static void place_arena(Plan *k) {
         for (int j = t->from; j < t->from + t->n; j++)
             t->pack->life.v[j]->buf->offset = expr_add(k->c, t->slot->at, times(k->c, t->pack->unit, t->pack->piece.v[j].at));
     }
+    for (int i = 0; i < p->nbufs; i++)
+        if (k->life[i].host) k->life[i].buf->offset = host_of(&k->life[i])->buf->offset;
 }
 
 /* ---- HEAP: freed after the last use ---- */
@@ -341,6 +385,7 @@ void pass_plan(Program *p, const PassOptions *o) {
     Plan k = {.p = p, .c = p->c, .life = gd_new_array(p->c, Life, p->nbufs)};
     see_block(&k, &p->body);
     stretch(&k);
+    join(&k);
     place_arena(&k);
     p->grows = false;
     block_walk(&p->body, has_alloc, &p->grows);

@@ -282,10 +282,8 @@ static void hoist(const Bind *b, Val *v) {
 static void place(Bind *b) {
     for (int i = b->vals.n - 1; i >= 0; i--) {
         Val *v = b->vals.v[i];
-        if (!v->leaf && !linear_op(v->e)) {
-            hoist(b, v);
-            v->bound = v->bound || v->uses > 1;
-        }
+        if (!v->leaf && !linear_op(v->e)) hoist(b, v);
+        if (v->uses > 1 && !v->leaf && !(linear_op(v->e) && v->e->index)) v->bound = true;
         for (int k = 0; k < v->e->nargs; k++)
             if (v->arg[k]) used_at(v->arg[k], v->region, v->at);
     }

@@ -96,6 +96,17 @@ static int64_t least(Par *w, Work work) {
     return lo;
 }
 
+/* With every symbol at its largest, or large: not a bound, but what is small then is not meant to be large. */
+static Expr *large(void *c, Expr *e) {
+    enum { LARGE = 65543 };
+    if (e->kind != E_VAR) return e;
+    return expr_int(c, e->var->hi != INT64_MAX ? e->var->hi : e->var->lo > LARGE ? e->var->lo : LARGE);
+}
+static bool can_grow(Par *w, Expr *work) {
+    int64_t n;
+    return !is_int(expr_rewrite(w->c, work, large, w->c), &n) || n >= WORTH;
+}
+
 /* ---- may it? ---- */
 
 static void check_load(void *arg, Expr *e) {
@@ -174,7 +185,7 @@ static Stmt *consider(Par *w, Stmt *s, bool *done) {
     int64_t lo, hi, trip = 0;
     expr_range(w->c, all, &lo, &hi);
     *done = false;
-    if (hi < WORTH) return s;
+    if (hi < WORTH || !can_grow(w, all)) return s;
     Stmt *loop[MAX_MERGE];
     if (is_int(s->e, &trip) && trip < FEW && merged(w, s, loop) == 1 && enter(w, &s->body)) {
         *done = true;

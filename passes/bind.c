@@ -36,7 +36,9 @@ struct Val {
     Expr *e;
     uint32_t stamp;
     bool loads;        /* reads memory: only safe under its condition */
-    bool leaf;         /* a register: never bound */
+    bool leaf;         /* a register: stays as it is, unless */
+    bool many;         /* a sum or product of i64 that is written more than once */
+    bool term;         /* it stands in such a one, or in several */
     bool bound;
     int depth;         /* of the deepest variable in it */
     int uses;
@@ -279,13 +281,23 @@ static void hoist(const Bind *b, Val *v) {
     v->bound = true;
 }
 
+/* Sums and products of i64 are not bound, and change their form when they are built again: what several of them share must
+   be a variable. */
 static void place(Bind *b) {
     for (int i = b->vals.n - 1; i >= 0; i--) {
         Val *v = b->vals.v[i];
-        if (!v->leaf && !linear_op(v->e)) hoist(b, v);
-        if (v->uses > 1 && !v->leaf && !(linear_op(v->e) && v->e->index)) v->bound = true;
-        for (int k = 0; k < v->e->nargs; k++)
-            if (v->arg[k]) used_at(v->arg[k], v->region, v->at);
+        bool sum = linear_op(v->e);
+        v->many = v->many || (sum && v->uses > 1);
+        if (!v->leaf && !sum) hoist(b, v);
+        v->bound = v->bound || v->term || (v->uses > 1 && !v->leaf && !sum);
+        for (int k = 0; k < v->e->nargs; k++) {
+            Val *a = v->arg[k];
+            if (!a) continue;
+            used_at(a, v->region, v->at);
+            if (!sum) continue;
+            if (linear_op(a->e)) a->many = a->many || v->many;
+            else a->term = a->term || (!a->e->index && (v->many || a->uses > 1));
+        }
     }
 }
 

@@ -78,6 +78,21 @@ static Expr *keep(Gen *g, Expr *e) {
     return e;
 }
 
+/* Products and sums of positions, which have much in common. */
+static Expr *whole(Gen *g) {
+    Ctx *c = g->c;
+    Expr *p[3], *at = expr_int(c, 0);
+    for (int i = 0; i < 3; i++) {
+        Expr *k = below(g, 2) && g->nvar ? expr_fmod(c, g->var[below(g, g->nvar)], num(g, 8)) : num(g, below(g, 3));
+        p[i] = expr_load(c, g->positions, 1, &k, NULL);
+    }
+    for (int i = 0; i < 3; i++) {
+        at = expr_add(c, expr_mul(c, p[below(g, 3)], p[below(g, 3)]), at);
+        if (below(g, 3) == 0) at = expr_mul(c, at, p[below(g, 3)]);
+    }
+    return below(g, 2) ? at : expr2(c, E_MAX, at, expr_mul(c, p[0], p[1]));
+}
+
 static Expr *value(Gen *g, int depth) {
     static const ExprKind two[] = {E_ADD, E_SUB, E_MUL, E_MAX, E_MIN};
     Ctx *c = g->c;
@@ -90,7 +105,7 @@ static Expr *value(Gen *g, int depth) {
         Expr *x = value(g, depth - 1);
         return keep(g, expr_call(c, gd_math_row("exp", F32), 1, &x));
     }
-    case 3: return keep(g, expr_cast(c, inside(g, num(g, 100)), F32));
+    case 3: return keep(g, expr_cast(c, below(g, 2) ? inside(g, num(g, 100)) : whole(g), F32));
     default: return keep(g, expr2(c, two[below(g, 5)], value(g, depth - 1), value(g, depth - 1)));
     }
 }

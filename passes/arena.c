@@ -1,9 +1,9 @@
 /* Interval packing for `plan`: see arena.h.
 
-   Pieces are placed one by one, each into the smallest gap that holds it between the pieces placed before it that are alive
-   with it, or behind them. The order decides how well this goes: by size, by size times lifetime and by time are all tried, and the
-   shortest line is kept. No line is shorter than what is alive at one moment; reaching that ends the search. Each order
-   looks at every pair once, so it ends. */
+   Pieces are placed one by one, each into the smallest gap that holds it between the pieces placed before it
+   that are alive with it, or behind them. The order decides how well this goes: by size, by size times
+   lifetime and by time are all tried, and the shortest line is kept. No line is shorter than what is alive at
+   one moment; reaching that ends the search. Each order looks at every pair once, so it ends. */
 #include "arena.h"
 #include <stdlib.h>
 
@@ -28,7 +28,10 @@ static int64_t find_gap(Piece *const *placed, int n, const Piece *p) {
         const Piece *q = placed[i];
         if (!together(p, q)) continue;
         int64_t room = q->at - end;
-        if (room >= p->size && room < best_room) { best = end; best_room = room; }
+        if (room >= p->size && room < best_room) {
+            best = end;
+            best_room = room;
+        }
         if (q->at + q->size > end) end = q->at + q->size;
     }
     return best >= 0 ? best : end;
@@ -48,7 +51,10 @@ static int64_t place_all(Ctx *c, int n, Piece *const *order, Piece **placed) {
     return end;
 }
 
-typedef struct Event { int time; int64_t change; } Event;
+typedef struct Event {
+    int time;
+    int64_t change;
+} Event;
 static int by_time(const void *a, const void *b) {
     const Event *x = a, *y = b;
     if (x->time != y->time) return x->time < y->time ? -1 : 1;

@@ -1,16 +1,18 @@
 /* bind: what is used twice is computed once, and what a loop does not change is computed before it.
 
    Needs: straight code (unroll), no calls (expand).
-   Promises: afterwards no value but what expr_cheap names stands twice in one statement (Program.bound); values that
-   statements of a nest share are LETs before their first use; loop-invariant ones stand before the loop.
-   The meaning stays: nothing is loaded that was not loaded before, and every load sees the same stores.
+   Promises: afterwards no value but what expr_cheap names stands twice in one statement (Program.bound);
+   values that statements of a nest share are LETs before their first use; loop-invariant ones stand before
+   the loop. The meaning stays: nothing is loaded that was not loaded before, and every load sees the same
+   stores.
 
-   How. Each nest is walked once in order. An occurrence of an expression is a value, named by the expression and by a
-   stamp: the time of the last store to anything it loads (a loop's stores also count at its beginning and end). Equal
-   name, equal value. A value that loads also belongs to the condition under which it was found (branch, loop that
-   may not run, what follows a check), because it must not be computed outside of that; others are free. The second
-   step goes from uses to operands: the place of a value is the last common place before all its uses, then out of the
-   loops that leave it alone. The third step rebuilds the statements. Each step visits a value once, so it ends.
+   How. Each nest is walked once in order. An occurrence of an expression is a value, named by the expression
+   and by a stamp: the time of the last store to anything it loads (a loop's stores also count at its
+   beginning and end). Equal name, equal value. A value that loads also belongs to the condition under which
+   it was found (branch, loop that may not run, what follows a check), because it must not be computed outside
+   of that; others are free. The second step goes from uses to operands: the place of a value is the last
+   common place before all its uses, then out of the loops that leave it alone. The third step rebuilds the
+   statements. Each step visits a value once, so it ends.
 
      for j { y[i, j] = exp(x[j]) / s[i] + s[i] }    ->    let t = s[i]
                                                           for j { y[i, j] = exp(x[j]) / t + t } */
@@ -19,57 +21,69 @@
 typedef struct Region Region;
 struct Region {
     Region *outer;
-    int at;            /* its statement in outer */
+    int at; /* its statement in outer */
     int depth;
     Block *block;
-    uint32_t clock;    /* when it was entered */
-    bool loop, wall;   /* wall: nothing moves out of it */
-    int light;         /* loads moved out of it so far */
+    uint32_t clock;             /* when it was entered */
+    bool loop, wall;            /* wall: nothing moves out of it */
+    int light;                  /* loads moved out of it so far */
     struct Val **first, **last; /* lets to put before each statement */
 };
 
-/* What must hold for control to come here. Two values that load may be one when one's condition contains the other's. */
-typedef struct Cond { struct Cond *outer; Region *region; } Cond;
+/* What must hold for control to come here. Two values that load may be one when one's condition contains the
+ * other's. */
+typedef struct Cond {
+    struct Cond *outer;
+    Region *region;
+} Cond;
 
 typedef struct Val Val;
 struct Val {
     Expr *e;
     uint32_t stamp;
-    bool loads;        /* reads memory: only safe under its condition */
-    bool leaf;         /* a register: stays as it is, unless */
-    bool many;         /* a sum or product of i64 that is written more than once */
-    bool term;         /* it stands in such a one, or in several */
+    bool loads; /* reads memory: only safe under its condition */
+    bool leaf;  /* a register: stays as it is, unless */
+    bool many;  /* a sum or product of i64 that is written more than once */
+    bool term;  /* it stands in such a one, or in several */
     bool bound;
-    int depth;         /* of the deepest variable in it */
+    int depth; /* of the deepest variable in it */
     int uses;
     Cond *cond;
-    Region *region;    /* with at: where it is computed */
+    Region *region; /* with at: where it is computed */
     int at;
-    Stmt *let;         /* it is this statement's value */
-    Expr *built;       /* the expression over bound variables */
-    Expr *out;         /* what its users write: built, or a variable */
-    Val *same;         /* the next value of the same expression */
-    Val *after;        /* the next let before the same statement */
+    Stmt *let;   /* it is this statement's value */
+    Expr *built; /* the expression over bound variables */
+    Expr *out;   /* what its users write: built, or a variable */
+    Val *same;   /* the next value of the same expression */
+    Val *after;  /* the next let before the same statement */
     Val *arg[];
 };
 
 /* What is known of an expression, by its id; valid for one nest. */
-typedef struct Seen { uint32_t nest, epoch; int depth; bool plain; Val *now, *all; } Seen;
-typedef struct Depth { uint32_t nest; int depth; } Depth;
+typedef struct Seen {
+    uint32_t nest, epoch;
+    int depth;
+    bool plain;
+    Val *now, *all;
+} Seen;
+typedef struct Depth {
+    uint32_t nest;
+    int depth;
+} Depth;
 
 typedef struct Bind {
     Program *p;
-    Ctx *c, *s;           /* s: scratch */
+    Ctx *c, *s; /* s: scratch */
     int max_light;
     uint32_t nest, epoch, clock;
-    VEC(Seen) seen;       /* by Expr.id */
-    VEC(Depth) var;       /* by Var.id */
-    uint32_t *stamp;      /* by Buf.id of a root: its last store */
-    VEC(Val *) vals;      /* operands before what uses them */
-    VEC(Val *) roots;     /* of the statements' expressions, in order; NULL: stays as it is */
+    VEC(Seen) seen;   /* by Expr.id */
+    VEC(Depth) var;   /* by Var.id */
+    uint32_t *stamp;  /* by Buf.id of a root: its last store */
+    VEC(Val *) vals;  /* operands before what uses them */
+    VEC(Val *) roots; /* of the statements' expressions, in order; NULL: stays as it is */
     VEC(Region *) regions;
     int next_root, next_region;
-    Stmt *stmt;           /* in hand */
+    Stmt *stmt; /* in hand */
     Region *region;
     int at;
     Cond *cond;
@@ -99,7 +113,8 @@ static bool linear_op(const Expr *e) {
 static Seen examine(Bind *b, const Expr *e) {
     Seen s = *seen(b, e);
     if (s.nest == b->nest) return s;
-    s = (Seen){.nest = b->nest, .plain = linear_op(e) || e->kind == E_CONST || e->kind == E_VAR || e->kind == E_LANE};
+    s = (Seen){.nest = b->nest,
+               .plain = linear_op(e) || e->kind == E_CONST || e->kind == E_VAR || e->kind == E_LANE};
     if (e->kind == E_VAR) s.depth = var_depth(b, e->var);
     for (int i = 0; i < e->nargs; i++) {
         Seen a = examine(b, e->arg[i]);
@@ -120,12 +135,27 @@ static bool is_register(const Expr *e) {
 
 /* The latest place that comes before both. */
 static void used_at(Val *v, Region *r, int at) {
-    if (!v->region) { v->region = r; v->at = at; return; }
+    if (!v->region) {
+        v->region = r;
+        v->at = at;
+        return;
+    }
     Region *s = v->region;
     int i = v->at;
-    while (s->depth > r->depth) { i = s->at; s = s->outer; }
-    while (r->depth > s->depth) { at = r->at; r = r->outer; }
-    while (s != r) { i = s->at; s = s->outer; at = r->at; r = r->outer; }
+    while (s->depth > r->depth) {
+        i = s->at;
+        s = s->outer;
+    }
+    while (r->depth > s->depth) {
+        at = r->at;
+        r = r->outer;
+    }
+    while (s != r) {
+        i = s->at;
+        s = s->outer;
+        at = r->at;
+        r = r->outer;
+    }
     v->region = s;
     v->at = i < at ? i : at;
 }
@@ -194,7 +224,9 @@ static bool touch(Bind *b, const Stmt *s) {
     return checks;
 }
 
-typedef struct Kept { uint32_t *at, stamp; } Kept;
+typedef struct Kept {
+    uint32_t *at, stamp;
+} Kept;
 typedef VEC(Kept) Keep;
 static void keep(Bind *b, Keep *k, const Stmt *s) {
     if (s->buf) {
@@ -213,8 +245,13 @@ static void walk_inside(Bind *b, Stmt *s, Block *block) {
     int at = b->at;
     int64_t lo = 0, hi;
     if (s->kind == S_FOR) expr_range(b->c, s->e, &lo, &hi);
-    *r = (Region){.outer = here, .at = at, .depth = here->depth + 1, .block = block, .clock = b->clock,
-                  .loop = s->kind != S_IF, .wall = s->kind == S_FOR && s->mode == L_PARALLEL};
+    *r = (Region){.outer = here,
+                  .at = at,
+                  .depth = here->depth + 1,
+                  .block = block,
+                  .clock = b->clock,
+                  .loop = s->kind != S_IF,
+                  .wall = s->kind == S_FOR && s->mode == L_PARALLEL};
     vec_push(b->s, &b->regions, r);
     if (s->kind == S_FOR) set_depth(b, s->var, r->depth);
     if (r->wall) b->cond = condition(b, NULL, r);
@@ -268,12 +305,16 @@ static bool is_light(const Expr *e) {
 static void hoist(const Bind *b, Val *v) {
     Region *r = v->region, *best = NULL, *left = NULL;
     int at = v->at, best_at = 0;
-    while (!r->wall && r->depth > v->depth && v->stamp < r->clock && (!v->loads || r->depth > v->cond->region->depth)) {
+    while (!r->wall && r->depth > v->depth && v->stamp < r->clock &&
+           (!v->loads || r->depth > v->cond->region->depth)) {
         bool loop = r->loop;
         at = r->at;
         if (loop) left = r;
         r = r->outer;
-        if (loop) { best = r; best_at = at; }
+        if (loop) {
+            best = r;
+            best_at = at;
+        }
     }
     if (!best || (is_light(v->e) && left->light++ >= b->max_light)) return;
     v->region = best;
@@ -281,8 +322,8 @@ static void hoist(const Bind *b, Val *v) {
     v->bound = true;
 }
 
-/* Sums and products of i64 are not bound, and change their form when they are built again: what several of them share must
-   be a variable. */
+/* Sums and products of i64 are not bound, and change their form when they are built again: what several of
+   them share must be a variable. */
 static void place(Bind *b) {
     for (int i = b->vals.n - 1; i >= 0; i--) {
         Val *v = b->vals.v[i];
@@ -307,8 +348,10 @@ static const char *name_of(const Expr *e) {
     switch (e->kind) {
     case E_LOAD: return "v";
     case E_SPLAT: return "s";
-    case E_FDIV: case E_DIV: return "q";
-    case E_FMOD: case E_REM: return "r";
+    case E_FDIV:
+    case E_DIV: return "q";
+    case E_FMOD:
+    case E_REM: return "r";
     default: return e->type.dt == BOOL ? "c" : "t";
     }
 }
@@ -322,7 +365,8 @@ static Expr *build(const Bind *b, const Val *v) {
     }
     if (!changed) return e;
     if (e->kind == E_LOAD)
-        return expr_load(b->c, e->buf, e->type.lanes, args, e->nargs > e->buf->rank ? args[e->buf->rank] : NULL);
+        return expr_load(b->c, e->buf, e->type.lanes, args,
+                         e->nargs > e->buf->rank ? args[e->buf->rank] : NULL);
     if (e->kind == E_CALL) return expr_call(b->c, e->call, e->nargs, args);
     return expr_op(b->c, (ExprKind)e->kind, e->type, e->nargs, args);
 }
@@ -369,7 +413,8 @@ static void rewrite(Bind *b, Region *r) {
         Stmt *s = r->block->v[i];
         b->stmt = s;
         if (s->kind != S_WHILE) stmt_exprs(s, take_root, b);
-        if (s->kind == S_IF || s->kind == S_FOR || s->kind == S_WHILE) rewrite(b, b->regions.v[b->next_region++]);
+        if (s->kind == S_IF || s->kind == S_FOR || s->kind == S_WHILE)
+            rewrite(b, b->regions.v[b->next_region++]);
         if (s->kind == S_IF) rewrite(b, b->regions.v[b->next_region++]);
         put_lets(b, &out, r, i);
         vec_push(b->c, &out, s);
@@ -379,7 +424,10 @@ static void rewrite(Bind *b, Region *r) {
 
 /* ---- conditions of while ---- */
 
-typedef struct Twice { uint32_t mark; bool yes; } Twice;
+typedef struct Twice {
+    uint32_t mark;
+    bool yes;
+} Twice;
 static void look(Twice *t, Expr *e) {
     if (expr_cheap(e)) return;
     t->yes = t->yes || e->mark == t->mark;
@@ -387,7 +435,8 @@ static void look(Twice *t, Expr *e) {
     for (int i = 0; i < e->nargs && !t->yes; i++) look(t, e->arg[i]);
 }
 
-/* while cond { body }, where cond shares something, has no place for a LET. So: go = cond; while go { body; go = cond } */
+/* while cond { body }, where cond shares something, has no place for a LET. So: go = cond; while go { body;
+ * go = cond } */
 static void open_while(Bind *b, Block *block) {
     Block out = {0};
     for (int i = 0; i < block->n; i++) {
@@ -465,7 +514,10 @@ static void bind_control(Bind *b, Block *block) {
     *block = out;
 }
 
-typedef struct Job { Program *p; const PassOptions *o; } Job;
+typedef struct Job {
+    Program *p;
+    const PassOptions *o;
+} Job;
 
 static void bind(Ctx *scratch, void *arg) {
     const Job *j = arg;

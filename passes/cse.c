@@ -1,10 +1,10 @@
 /* cse: equal nodes become one.
 
    Needs: nodes in order.
-   Promises: no two nodes that one of them could see have the same op, attributes and inputs; nodes with an effect or
-   regions of their own, random ones and those that define symbols are left alone. Constants made by the compiler that are
-   equal in type and bytes become one; the model's own stay apart: two parameters may be equal only at first.
-   Nodes are visited once, after their inputs, so it ends.
+   Promises: no two nodes that one of them could see have the same op, attributes and inputs; nodes with an
+   effect or regions of their own, random ones and those that define symbols are left alone. Constants made by
+   the compiler that are equal in type and bytes become one; the model's own stay apart: two parameters may be
+   equal only at first. Nodes are visited once, after their inputs, so it ends.
 
      a = add x, y
      b = add y, x          ->     a = add x, y
@@ -12,9 +12,20 @@
 #include "passes.h"
 #include "op.h"
 
-typedef struct Key { Ctx *c; char *s; size_t n, cap; } Key;
-typedef struct Seen { struct Seen *outer; Map *nodes; } Seen; /* one a graph; a region sees those around it */
-typedef struct Cse { Ctx *c; Map *with; Key key; } Cse;
+typedef struct Key {
+    Ctx *c;
+    char *s;
+    size_t n, cap;
+} Key;
+typedef struct Seen {
+    struct Seen *outer;
+    Map *nodes;
+} Seen; /* one a graph; a region sees those around it */
+typedef struct Cse {
+    Ctx *c;
+    Map *with;
+    Key key;
+} Cse;
 
 static void key_put(Key *k, const void *bytes, size_t n) {
     if (k->n + n > k->cap) {
@@ -31,13 +42,23 @@ static void key_attr(Key *k, const Attr *a) {
     key_add(k, a->kind);
     switch (a->kind) {
     case AT_NONE: break;
-    case AT_INT: case AT_DTYPE: key_add(k, a->i); break;
+    case AT_INT:
+    case AT_DTYPE: key_add(k, a->i); break;
     case AT_FLOAT: key_add(k, a->f); break;
     case AT_STRING: key_put(k, a->s, strlen(a->s) + 1); break;
     case AT_DIM: key_add(k, a->dim); break;
-    case AT_INTS: key_add(k, a->n); key_put(k, a->ints, (size_t)a->n * sizeof *a->ints); break;
-    case AT_FLOATS: key_add(k, a->n); key_put(k, a->floats, (size_t)a->n * sizeof *a->floats); break;
-    case AT_DIMS: key_add(k, a->n); key_put(k, a->dims, (size_t)a->n * sizeof *a->dims); break;
+    case AT_INTS:
+        key_add(k, a->n);
+        key_put(k, a->ints, (size_t)a->n * sizeof *a->ints);
+        break;
+    case AT_FLOATS:
+        key_add(k, a->n);
+        key_put(k, a->floats, (size_t)a->n * sizeof *a->floats);
+        break;
+    case AT_DIMS:
+        key_add(k, a->n);
+        key_put(k, a->dims, (size_t)a->n * sizeof *a->dims);
+        break;
     case AT_SYMS: break;
     }
 }

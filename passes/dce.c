@@ -1,9 +1,9 @@
 /* dce: nodes, constants and symbols that no output needs are removed.
 
    Needs: nodes in order, so that going backwards every use is seen before what it uses.
-   Promises: what is left is needed by an output of the graph, by a node with an effect (a check), or by the size of
-   something needed: a node that defines symbols is kept exactly when one of them is used. Inputs stay: they are the
-   interface. One pass over the nodes, so it ends.
+   Promises: what is left is needed by an output of the graph, by a node with an effect (a check), or by the
+   size of something needed: a node that defines symbols is kept exactly when one of them is used. Inputs
+   stay: they are the interface. One pass over the nodes, so it ends.
 
      a = relu x                        b = abs x
      b = abs x            ->           output b
@@ -11,7 +11,11 @@
 #include "passes.h"
 #include "op.h"
 
-typedef struct Dce { Ctx *c; Map *values, *syms; uint32_t mark; } Dce; /* what is needed */
+typedef struct Dce {
+    Ctx *c;
+    Map *values, *syms;
+    uint32_t mark;
+} Dce; /* what is needed */
 
 static void see_symbol(void *arg, Expr *e) {
     Dce *d = arg;

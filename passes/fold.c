@@ -1,10 +1,11 @@
 /* fold: what depends on constants only becomes a constant.
 
    Needs: nodes in order. Small tensors were folded when their nodes were made; this pass is for the others.
-   Promises: a node whose inputs are all constants is gone and its outputs are constants, unless it is random, has an
-   effect or a region, or its result is much larger than its inputs (a broadcast of one number stays a broadcast), or
-   the budget of folded bytes is used up. Values are those the program would compute: the node becomes a program of its own,
-   which the interpreter runs. Nodes are visited once, after their inputs, so it ends.
+   Promises: a node whose inputs are all constants is gone and its outputs are constants, unless it is random,
+   has an effect or a region, or its result is much larger than its inputs (a broadcast of one number stays a
+   broadcast), or the budget of folded bytes is used up. Values are those the program would compute: the node
+   becomes a program of its own, which the interpreter runs. Nodes are visited once, after their inputs, so it
+   ends.
 
      w: f32[64,64] = const                      v: f32[64,64] = const
      v = transpose w {perm=[1,0]}        ->     y = contract x, v
@@ -30,7 +31,8 @@ static Value *constant(Graph *g, const Value *v, const void *data) {
 
 static bool foldable(const Node *n) {
     OpKind kind = n->op->kind;
-    if (kind == OP_RANDOM || kind == OP_CONTROL || kind == OP_SEQUENCE || (n->op->flags & OF_EFFECT)) return false;
+    if (kind == OP_RANDOM || kind == OP_CONTROL || kind == OP_SEQUENCE || (n->op->flags & OF_EFFECT))
+        return false;
     for (int i = 0; i < n->nin; i++)
         if (n->in[i] && !n->in[i]->data) return false;
     for (int i = 0; i < n->nout; i++)
@@ -55,13 +57,14 @@ static bool worth(const Node *n, size_t *budget) {
     return true;
 }
 
-/* The node alone, as a graph whose outputs have memory; then as a program, in vectors since the interpreter is several
-   times faster on them; then run. */
+/* The node alone, as a graph whose outputs have memory; then as a program, in vectors since the interpreter
+   is several times faster on them; then run. */
 static bool evaluate(Node *n, void **out) {
     Ctx *c = n->graph->c;
     Graph *g = graph_new(c, "fold");
     Node *copy = node_begin(g, n->op->name);
-    for (int i = 0; i < n->nin; i++) node_input(copy, n->in[i] ? constant(g, n->in[i], n->in[i]->data) : NULL);
+    for (int i = 0; i < n->nin; i++)
+        node_input(copy, n->in[i] ? constant(g, n->in[i], n->in[i]->data) : NULL);
     for (int i = 0; i < MAX_ATTRS; i++) copy->attr[i] = n->attr[i];
     copy->nout = n->nout;
     node_finish(copy);

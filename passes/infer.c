@@ -1,10 +1,10 @@
 /* infer: shapes and known elements again, with what is known now.
 
    Needs: nothing; it may run whenever more has become known (a size was fixed, a tensor was folded).
-   Promises: no symbol of an input is left that can be one number only, and none that is read from a tensor whose
-   elements are known. Sizes, attributes and known elements that followed from them are numbers now; a check that
-   holds is gone, and one that cannot hold is an error; of an `if` whose condition is known, the branch taken stands in
-   its place. Every round puts at least one symbol or one `if` away, so it ends.
+   Promises: no symbol of an input is left that can be one number only, and none that is read from a tensor
+   whose elements are known. Sizes, attributes and known elements that followed from them are numbers now; a
+   check that holds is gone, and one that cannot hold is an error; of an `if` whose condition is known, the
+   branch taken stands in its place. Every round puts at least one symbol or one `if` away, so it ends.
 
      N in 4..4
      n = read s      ; s = [N * 2]         ->      y: f32[8] = broadcast x {dims=[8]}
@@ -13,7 +13,13 @@
 #include "op.h"
 #include "lower.h"
 
-typedef struct Infer { Ctx *c; Graph *g; const Op *read, *check, *choice; Map *known, *with; bool changed; } Infer;
+typedef struct Infer {
+    Ctx *c;
+    Graph *g;
+    const Op *read, *check, *choice;
+    Map *known, *with;
+    bool changed;
+} Infer;
 
 /* ---- what is known ---- */
 
@@ -43,7 +49,8 @@ static void learn_choice(Infer *k, const Node *n, const Graph *branch) {
         const Value *v = n->out[i], *r = branch->out.v[i];
         map_putp(k->with, v, (Value *)r);
         for (int a = 0; a < v->rank; a++)
-            if (v->dim[a] != r->dim[a] && v->dim[a]->kind == E_VAR) map_putp(k->known, v->dim[a]->var, now(k, r->dim[a]));
+            if (v->dim[a] != r->dim[a] && v->dim[a]->kind == E_VAR)
+                map_putp(k->known, v->dim[a]->var, now(k, r->dim[a]));
     }
     k->changed = true;
 }
@@ -132,7 +139,10 @@ static void put_nodes(Infer *k, Graph *g, Graph *from) {
         put_node(k, n);
         n->graph = g;
         for (int j = 0; j < n->nregions; j++) n->region[j]->outer = g;
-        if (branch) { put_nodes(k, g, branch); continue; }
+        if (branch) {
+            put_nodes(k, g, branch);
+            continue;
+        }
         for (int j = 0; j < n->nregions; j++) put_graph(k, n->region[j]);
         if (stays(k, n)) vec_push(k->c, &g->nodes, n);
     }
@@ -148,7 +158,12 @@ static void put_graph(Infer *k, Graph *g) {
 
 void pass_infer(Graph *g, const PassOptions *o) {
     (void)o;
-    Infer k = {.c = g->c, .g = g, .read = op_named("read"), .check = op_named("check"), .choice = op_named("if"), .changed = true};
+    Infer k = {.c = g->c,
+               .g = g,
+               .read = op_named("read"),
+               .check = op_named("check"),
+               .choice = op_named("if"),
+               .changed = true};
     while (k.changed) {
         k.changed = false;
         k.known = map_new(g->c);

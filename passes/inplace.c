@@ -1,21 +1,29 @@
-/* In place: a nest that reads an element of x only to compute the element of y in the same place, and reads it before y is
-   written there, may write y over x.
+/* In place: a nest that reads an element of x only to compute the element of y in the same place, and reads
+   it before y is written there, may write y over x.
 
-   Places are addresses from the roots of storage, canonical expressions: equal pointers, equal places. What must hold:
+   Places are addresses from the roots of storage, canonical expressions: equal pointers, equal places. What
+   must hold:
    * every load of x has the address of a store to y with as many lanes, and comes before it;
    * the loops around both are free, so that another iteration writes elsewhere;
    * where y is written without such a load (a border), no load of x comes later.
-   That no element of y is written twice by stores at different addresses is lowering's way of filling a buffer. The walk
-   visits each statement of the nest once, so it ends. */
+   That no element of y is written twice by stores at different addresses is lowering's way of filling a
+   buffer. The walk visits each statement of the nest once, so it ends. */
 #include "arena.h"
 
-typedef struct Frame { const struct Frame *outer; bool free; } Frame; /* a loop around the statement at hand */
-typedef struct Place { const Frame *loops; int lanes; bool stored; } Place;
+typedef struct Frame {
+    const struct Frame *outer;
+    bool free;
+} Frame; /* a loop around the statement at hand */
+typedef struct Place {
+    const Frame *loops;
+    int lanes;
+    bool stored;
+} Place;
 
 typedef struct Walk {
     Ctx *c;
     const Buf *x, *y;
-    Map *places;          /* address to Place, of the loads of x so far */
+    Map *places; /* address to Place, of the loads of x so far */
     VEC(Place *) all;
     const Frame *loops;
     bool border, wrong;
@@ -53,7 +61,10 @@ static bool independent(const Frame *a, const Frame *b) {
 static void see_store(Walk *w, const Stmt *s) {
     if (!s->buf || buf_root(s->buf) != w->y || s->kind != S_STORE) return;
     Place *p = map_getp(w->places, address_of(w, s->buf, s->index));
-    if (!p) { w->border = true; return; }
+    if (!p) {
+        w->border = true;
+        return;
+    }
     if (p->lanes != s->e->type.lanes || !independent(p->loops, w->loops)) w->wrong = true;
     p->stored = true;
 }

@@ -1,14 +1,15 @@
 /* parallelize: outer loops over output elements run on threads.
 
    Needs: nests in their final loop structure; loops marked free have independent iterations.
-   Promises: a PARALLEL loop is free, contains no other, and uses no register or stack buffer declared outside of
-   it; its iterations are enough to be dealt evenly to many threads where the nest allows that. Nothing else changes,
-   so the bits of the result do not depend on threads.
-   A nest is entered once from the top and only downwards, so it ends.
+   Promises: a PARALLEL loop is free, contains no other, and uses no register or stack buffer declared outside
+   of it; its iterations are enough to be dealt evenly to many threads where the nest allows that. Nothing
+   else changes, so the bits of the result do not depend on threads. A nest is entered once from the top and
+   only downwards, so it ends.
 
-   Is it worth it? Starting and joining threads costs a few microseconds, so a loop must do tens of microseconds of work.
-   The work is estimated from the statements, in picoseconds of one core, with symbols at their lowest. When that is too
-   little but more sizes could make it enough, the program decides: `if work { parallel } else { serial }`.
+   Is it worth it? Starting and joining threads costs a few microseconds, so a loop must do tens of
+   microseconds of work. The work is estimated from the statements, in picoseconds of one core, with symbols
+   at their lowest. When that is too little but more sizes could make it enough, the program decides: `if work
+   { parallel } else { serial }`.
 
      for n in 0..4 {                          parallel p in 0..224 {
        for h in 0..56 { body(n, h) }    ->      body(p fdiv 56, p fmod 56)
@@ -16,16 +17,25 @@
 #include "passes.h"
 
 enum {
-    WORTH = 40 * 1000 * 1000,  /* picoseconds of work that pay for threads */
-    GRAIN = 1000 * 1000,       /* of one iteration of a merged loop, at least */
-    FINE = 50 * 1000,          /* ... while there are FEW iterations */
-    MANY = 512,                /* iterations that 64 threads share evenly */
-    FEW = 8,                   /* iterations too few to stand alone: inner loops are merged in, or asked first */
+    WORTH = 40 * 1000 * 1000, /* picoseconds of work that pay for threads */
+    GRAIN = 1000 * 1000,      /* of one iteration of a merged loop, at least */
+    FINE = 50 * 1000,         /* ... while there are FEW iterations */
+    MANY = 512,               /* iterations that 64 threads share evenly */
+    FEW = 8, /* iterations too few to stand alone: inner loops are merged in, or asked first */
     MAX_MERGE = 4,
-    OP = 150, CALL = 3000, MEMORY = 20 /* of an instruction, of an elementary function, of a byte in memory */
+    OP = 150,
+    CALL = 3000,
+    MEMORY = 20 /* of an instruction, of an elementary function, of a byte in memory */
 };
 
-typedef struct Par { Program *p; Ctx *c; uint32_t mark; int64_t sum; Map *declared; bool found; } Par;
+typedef struct Par {
+    Program *p;
+    Ctx *c;
+    uint32_t mark;
+    int64_t sum;
+    Map *declared;
+    bool found;
+} Par;
 
 /* ---- how much a statement does ---- */
 
@@ -36,14 +46,16 @@ static void count(void *arg, Expr *e) {
     if (e->kind == E_CONST || e->kind == E_VAR || e->kind == E_LANE) return;
     if (e->type.dt == I64 && e->type.lanes == 1) return; /* indices: mostly part of an address */
     w->sum += e->kind == E_CALL ? CALL : OP;
-    if (e->kind == E_LOAD && !on_stack(e->buf)) w->sum += MEMORY / 2 * gd_dtypes[e->type.dt].bytes * e->type.lanes;
+    if (e->kind == E_LOAD && !on_stack(e->buf))
+        w->sum += MEMORY / 2 * gd_dtypes[e->type.dt].bytes * e->type.lanes;
 }
 
 static int64_t own_work(Par *w, Stmt *s) {
     w->mark = expr_mark(w->c);
     w->sum = OP;
     if (s->e) expr_walk(s->e, w->mark, count, w);
-    if (s->kind == S_STORE && !on_stack(s->buf)) w->sum += MEMORY * gd_dtypes[s->e->type.dt].bytes * s->e->type.lanes;
+    if (s->kind == S_STORE && !on_stack(s->buf))
+        w->sum += MEMORY * gd_dtypes[s->e->type.dt].bytes * s->e->type.lanes;
     return w->sum;
 }
 
@@ -64,7 +76,10 @@ static int64_t sat_add(int64_t a, int64_t b) {
 }
 
 /* Picoseconds: a number, and a part that depends on symbols (NULL: none). */
-typedef struct Work { int64_t k; Expr *e; } Work;
+typedef struct Work {
+    int64_t k;
+    Expr *e;
+} Work;
 
 static Work plus(Ctx *c, Work a, Work b) {
     return (Work){sat_add(a.k, b.k), !a.e ? b.e : !b.e ? a.e : expr_add(c, a.e, b.e)};
@@ -96,7 +111,8 @@ static int64_t least(Par *w, Work work) {
     return lo;
 }
 
-/* With every symbol at its largest, or large: not a bound, but what is small then is not meant to be large. */
+/* With every symbol at its largest, or large: not a bound, but what is small then is not meant to be large.
+ */
 static Expr *large(void *c, Expr *e) {
     enum { LARGE = 65543 };
     if (e->kind != E_VAR) return e;
@@ -134,7 +150,8 @@ static bool shares(Par *w, Stmt *loop) {
 
 /* ---- making it so ---- */
 
-/* The loops that become one, from s inwards, while their iterations are few and what is left inside is enough. */
+/* The loops that become one, from s inwards, while their iterations are few and what is left inside is
+ * enough. */
 static int merged(Par *w, Stmt *s, Stmt **loop) {
     int64_t lo, hi;
     Expr *trips = s->e;
@@ -178,7 +195,8 @@ static Stmt *parallel(Par *w, Stmt *s) {
 
 static bool enter(Par *w, Block *b);
 
-/* Puts s on threads, always or when the sizes make it worth it, and returns what stands in its place; or leaves it. */
+/* Puts s on threads, always or when the sizes make it worth it, and returns what stands in its place; or
+ * leaves it. */
 static Stmt *consider(Par *w, Stmt *s, bool *done) {
     Work work = stmt_work(w, s);
     Expr *all = whole(w->c, work), *pays;

@@ -1,21 +1,21 @@
 /* plan: every temporary gets its place in one arena.
 
    Needs: the final order of statements (nothing moves after it).
-   Promises: offset is set for every ARENA buffer; two buffers that are alive at the same time never overlap; every
-   place is a multiple of 64 bytes; arena is exactly the end of the last one. HEAP buffers are freed after their last
-   use. Buffers that nothing uses are gone from the list.
+   Promises: offset is set for every ARENA buffer; two buffers that are alive at the same time never overlap;
+   every place is a multiple of 64 bytes; arena is exactly the end of the last one. HEAP buffers are freed
+   after their last use. Buffers that nothing uses are gone from the list.
 
-   Time is counted in statements of the body: a nest is one moment. A buffer lives from the first to the last moment that
-   touches it or a view of it; one that carries something round a loop (touched outside of the loop too, or read first)
-   lives for all of the loop. What is used within one iteration only is written there before it is read: lowering
-   makes it so.
+   Time is counted in statements of the body: a nest is one moment. A buffer lives from the first to the last
+   moment that touches it or a view of it; one that carries something round a loop (touched outside of the
+   loop too, or read first) lives for all of the loop. What is used within one iteration only is written there
+   before it is read: lowering makes it so.
 
-   Sizes are a number times a unit: 1, or an expression in the inputs' symbols, such as N. Buffers with one unit are packed
-   in numbers, the largest first into the tightest gap, in a few orders of which the best is kept. Packs with different
-   units that are never alive together share a slot as large as the larger of them. Symbols that only the data
-   decides are taken at their bound. A nest that is the last to read one buffer and the first to write another of the same
-   size may write it in place (inplace.c): the two are one from then on. One round over buffers, pairs of buffers at
-   worst: it ends.
+   Sizes are a number times a unit: 1, or an expression in the inputs' symbols, such as N. Buffers with one
+   unit are packed in numbers, the largest first into the tightest gap, in a few orders of which the best is
+   kept. Packs with different units that are never alive together share a slot as large as the larger of them.
+   Symbols that only the data decides are taken at their bound. A nest that is the last to read one buffer and
+   the first to write another of the same size may write it in place (inplace.c): the two are one from then
+   on. One round over buffers, pairs of buffers at worst: it ends.
 
      t0: f32[1024]  live 0..1           arena 8192 bytes
      t1: f32[1024]  live 1..2      ->     t0 @0, t1 @4096, t2 @0
@@ -24,21 +24,26 @@
 #include "arena.h"
 #include <stdlib.h>
 
-typedef struct Touch { int at; bool read; } Touch; /* one for each moment: the first thing done then */
+typedef struct Touch {
+    int at;
+    bool read;
+} Touch; /* one for each moment: the first thing done then */
 typedef struct Life {
     Buf *buf;
     int first, last;
-    int end;             /* last, or that of what took over its place */
-    bool freed, given;   /* given: another took over its place */
-    struct Life *host;   /* whose place it took over; NULL: has its own */
+    int end;           /* last, or that of what took over its place */
+    bool freed, given; /* given: another took over its place */
+    struct Life *host; /* whose place it took over; NULL: has its own */
     VEC(Touch) touch;
 } Life;
-typedef struct Span { int first, last; } Span;
+typedef struct Span {
+    int first, last;
+} Span;
 
 typedef struct Plan {
     Program *p;
     Ctx *c;
-    Life *life;        /* by Buf.id of roots */
+    Life *life; /* by Buf.id of roots */
     int now;
     uint32_t mark;
     VEC(Span) loops;   /* inner ones first */
@@ -131,11 +136,13 @@ static Expr *bound(Plan *k, Expr *e, bool up) {
     if (!data_sized(e)) return e;
     if (e->kind == E_VAR && !up) return expr_int(c, e->var->lo > 0 ? e->var->lo : 0);
     if (e->kind == E_VAR && e->var->def) return bound(k, e->var->def, true);
-    if (e->kind == E_MUL && is_int(e->arg[1], &n)) return expr_mul(c, bound(k, e->arg[0], up == (n >= 0)), e->arg[1]);
+    if (e->kind == E_MUL && is_int(e->arg[1], &n))
+        return expr_mul(c, bound(k, e->arg[0], up == (n >= 0)), e->arg[1]);
     if (e->kind == E_ADD || e->kind == E_MUL || e->kind == E_MIN || e->kind == E_MAX)
         return expr2(c, (ExprKind)e->kind, bound(k, e->arg[0], up), bound(k, e->arg[1], up));
     if (e->kind == E_SUB) return expr_sub(c, bound(k, e->arg[0], up), bound(k, e->arg[1], !up));
-    if (e->kind == E_FDIV && is_int(e->arg[1], &n) && n > 0) return expr_fdiv(c, bound(k, e->arg[0], up), e->arg[1]);
+    if (e->kind == E_FDIV && is_int(e->arg[1], &n) && n > 0)
+        return expr_fdiv(c, bound(k, e->arg[0], up), e->arg[1]);
     if (e->kind == E_SELECT)
         return expr2(c, up ? E_MAX : E_MIN, bound(k, e->arg[1], up), bound(k, e->arg[2], up));
     expr_range(c, e, &lo, &hi);
@@ -146,7 +153,11 @@ static Expr *bound(Plan *k, Expr *e, bool up) {
 static int64_t gcd(int64_t a, int64_t b) {
     if (a < 0) a = -a;
     if (b < 0) b = -b;
-    while (b) { int64_t r = a % b; a = b; b = r; }
+    while (b) {
+        int64_t r = a % b;
+        a = b;
+        b = r;
+    }
     return a;
 }
 
@@ -158,7 +169,8 @@ static int64_t content(const Expr *e, int64_t so_far) {
     return gcd(so_far, e->kind == E_MUL && is_int(e->arg[1], &n) ? n : 1);
 }
 
-/* bytes of b <= unit * number, number a multiple of 64; *unit NULL: 1. A small factor is not worth rounding up. */
+/* bytes of b <= unit * number, number a multiple of 64; *unit NULL: 1. A small factor is not worth rounding
+ * up. */
 static int64_t size_of(Plan *k, const Buf *b, Expr **unit) {
     enum { WORTH_ROUNDING = 512 };
     Ctx *c = k->c;
@@ -188,7 +200,9 @@ static void join(Plan *k) {
             Life *x = &k->life[j];
             Expr *ux, *uy;
             if (x == y || !temporary(x) || x->given || x->last != y->first || x->first == x->last) continue;
-            if (size_of(k, x->buf, &ux) != size_of(k, y->buf, &uy) || ux != uy || !may_replace(k->c, nest, x->buf, y->buf)) continue;
+            if (size_of(k, x->buf, &ux) != size_of(k, y->buf, &uy) || ux != uy ||
+                !may_replace(k->c, nest, x->buf, y->buf))
+                continue;
             y->host = x;
             x->given = true;
         }
@@ -202,10 +216,24 @@ static Life *host_of(Life *l) {
 
 /* ---- packs: buffers with one unit ---- */
 
-typedef struct Pack { Expr *unit; VEC(Life *) life; VEC(Piece) piece; } Pack;
+typedef struct Pack {
+    Expr *unit;
+    VEC(Life *) life;
+    VEC(Piece) piece;
+} Pack;
 /* Part of a pack that no other part is alive with: what a slot takes. */
-typedef struct Part { Pack *pack; int from, n, first, last; int64_t size, likely; Expr *bytes; struct Slot *slot; } Part;
-typedef struct Slot { VEC(Part *) parts; int64_t likely; Expr *bytes, *at; } Slot;
+typedef struct Part {
+    Pack *pack;
+    int from, n, first, last;
+    int64_t size, likely;
+    Expr *bytes;
+    struct Slot *slot;
+} Part;
+typedef struct Slot {
+    VEC(Part *) parts;
+    int64_t likely;
+    Expr *bytes, *at;
+} Slot;
 
 static Pack *pack_of(Plan *k, Map *packs, Expr *unit) {
     Pack *p = map_getp(packs, unit);
@@ -216,7 +244,9 @@ static Pack *pack_of(Plan *k, Map *packs, Expr *unit) {
     return p;
 }
 
-static Expr *times(Ctx *c, Expr *unit, int64_t n) { return unit ? expr_mul(c, unit, expr_int(c, n)) : expr_int(c, n); }
+static Expr *times(Ctx *c, Expr *unit, int64_t n) {
+    return unit ? expr_mul(c, unit, expr_int(c, n)) : expr_int(c, n);
+}
 
 /* A size with symbols that a user is likely to give, to compare packs by. */
 static Expr *likely(void *c, Expr *e) {
@@ -255,7 +285,8 @@ static void cut(Plan *k, Parts *parts, Pack *p, bool whole) {
             from = i;
             last = 0;
         }
-        vec_push(k->c, &p->piece, ((Piece){.first = l->first, .last = l->end, .size = size_of(k, l->buf, &unit)}));
+        vec_push(k->c, &p->piece,
+                 ((Piece){.first = l->first, .last = l->end, .size = size_of(k, l->buf, &unit)}));
         if (l->end > last) last = l->end;
     }
     add_part(k, parts, p, from, p->life.n - from, last);
@@ -327,7 +358,8 @@ static void place_arena(Plan *k) {
     for (int i = 0; i < parts.n; i++) {
         const Part *t = parts.v[i];
         for (int j = t->from; j < t->from + t->n; j++)
-            t->pack->life.v[j]->buf->offset = expr_add(k->c, t->slot->at, times(k->c, t->pack->unit, t->pack->piece.v[j].at));
+            t->pack->life.v[j]->buf->offset =
+                expr_add(k->c, t->slot->at, times(k->c, t->pack->unit, t->pack->piece.v[j].at));
     }
     for (int i = 0; i < p->nbufs; i++)
         if (k->life[i].host) k->life[i].buf->offset = host_of(&k->life[i])->buf->offset;
@@ -339,7 +371,8 @@ static bool releases(const Stmt *s, const Buf *b) {
     return (s->kind == S_FREE && s->buf == b) || (s->kind == S_MOVE && s->from == b);
 }
 
-/* In the innermost block that has all uses of a buffer, behind the statement with the last one. Time runs as in see_block. */
+/* In the innermost block that has all uses of a buffer, behind the statement with the last one. Time runs as
+ * in see_block. */
 static void put_frees(Plan *k, Block *b) {
     Block out = {0};
     int start = k->now;

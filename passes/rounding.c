@@ -1,8 +1,9 @@
 /* Rewrites that change rounding: a part of `simplify`, left out by --numerics=strict.
 
-   A factor per output channel of a convolution goes into its weights, a summand into its bias, which is how a batch
-   normalisation behind it disappears. The result is a sum of as many products as before, with fewer roundings
-   afterwards: its error is not larger. The nodes say so in their notes. Only constants are changed, when compiling. */
+   A factor per output channel of a convolution goes into its weights, a summand into its bias, which is how a
+   batch normalisation behind it disappears. The result is a sum of as many products as before, with fewer
+   roundings afterwards: its error is not larger. The nodes say so in their notes. Only constants are changed,
+   when compiling. */
 #include "edit.h"
 #include "ops/build.h"
 
@@ -79,7 +80,9 @@ static Value *shifted_conv(Graph *g, Node *conv, Value *k, bool minus, int from)
     from = g->nodes.n;
     if (b) b = fold2(g, minus ? "sub" : "add", folded(g, turned(g, b, 1, 0), from), k);
     else b = minus ? folded(g, make(g, "neg", k), from) : k;
-    return !b ? NULL : conv_like(g, conv, conv->in[1], b, conv->note ? conv->note : "a summand was folded into the bias: rounding changed");
+    return !b ? NULL
+              : conv_like(g, conv, conv->in[1], b,
+                          conv->note ? conv->note : "a summand was folded into the bias: rounding changed");
 }
 
 /* (a . w) * k = a . (w * k), for a matrix w of constants whose free axis is the last of the output */

@@ -1,6 +1,8 @@
-/* The runner: goes through the table in order. For every row that is enabled: run, verify, print or dump, time.
+/* The runner: goes through the table in order. For every row that is enabled: run, verify, print or dump,
+   time.
 
-   The state is what a pass sees: a graph until `lower`, a program from there on. One table, one round: it ends. */
+   The state is what a pass sees: a graph until `lower`, a program from there on. One table, one round: it
+   ends. */
 #include "edit.h"
 #include "lower.h"
 #include <errno.h>
@@ -11,7 +13,8 @@
 #define ROW_PASS_LOWER(name) .graph = NULL
 #define ROW_PASS_LOOP(name) .loop = pass_##name
 const Pass gd_passes[] = {
-#define P(pass, lvl, lowest, purpose) {.name = #pass, .level = lvl, .opt = lowest, .doc = purpose, ROW_##lvl(pass)},
+#define P(pass, lvl, lowest, purpose)                                                                        \
+    {.name = #pass, .level = lvl, .opt = lowest, .doc = purpose, ROW_##lvl(pass)},
 #include "passes.def"
 #undef P
 };
@@ -28,7 +31,7 @@ typedef struct Run {
     Graph *g;
     Program *p;
     const PassOptions *o;
-    const char *last;   /* the text after the pass before; only kept when changes are asked for */
+    const char *last; /* the text after the pass before; only kept when changes are asked for */
 } Run;
 
 /* ---- options ---- */
@@ -46,7 +49,8 @@ static const char *all_names(Ctx *c) {
 }
 
 static void need_pass(Ctx *c, const char *option, const char *name) {
-    if (!pass_named(name)) gd_fail(c, 601, all_names(c), "%s: no pass is named %s", option, gd_escape(c, name, strlen(name)));
+    if (!pass_named(name))
+        gd_fail(c, 601, all_names(c), "%s: no pass is named %s", option, gd_escape(c, name, strlen(name)));
 }
 
 static void check_options(Ctx *c, const PassOptions *o) {
@@ -56,7 +60,8 @@ static void check_options(Ctx *c, const PassOptions *o) {
     for (int i = 0; o->skip && o->skip[i]; i++) {
         need_pass(c, "--no-PASS", o->skip[i]);
         if (pass_named(o->skip[i])->opt == ALWAYS)
-            gd_fail(c, 601, "only optional passes can be left out", "--no-%s: what follows needs this pass", o->skip[i]);
+            gd_fail(c, 601, "only optional passes can be left out", "--no-%s: what follows needs this pass",
+                    o->skip[i]);
     }
 }
 
@@ -77,7 +82,8 @@ static bool graph_readable(const Graph *g) {
 static bool program_readable(const Program *p) {
     int64_t bytes = 0, n;
     for (int i = 0; i < p->consts.n && bytes <= READABLE; i++)
-        if (is_int(buf_size(p->c, p->consts.v[i]), &n)) bytes = gd_add(p->c, bytes, n * gd_dtypes[p->consts.v[i]->dt].bytes);
+        if (is_int(buf_size(p->c, p->consts.v[i]), &n))
+            bytes = gd_add(p->c, bytes, n * gd_dtypes[p->consts.v[i]->dt].bytes);
     return bytes <= READABLE;
 }
 
@@ -108,7 +114,8 @@ static void dump(const Run *r, int number, const char *pass) {
     if (!dir) return;
     if (mkdir(dir, 0777) && errno != EEXIST) gd_fail(c, 106, NULL, "%s: %s", dir, strerror(errno));
     const char *text = state_text(r, true);
-    gd_write_file(c, gd_format(c, "%s/%02d-%s.%s", dir, number, pass, r->p ? "lir" : "gir"), text, strlen(text));
+    gd_write_file(c, gd_format(c, "%s/%02d-%s.%s", dir, number, pass, r->p ? "lir" : "gir"), text,
+                  strlen(text));
 }
 
 /* ---- the round ---- */
@@ -135,7 +142,8 @@ static void verify(const Run *r) {
 
 static void run(Run *r, const char *after) {
     const PassOptions *o = r->o;
-    const Pass *done = after ? pass_named(after) : NULL; /* a program without a word about it: straight from lowering */
+    const Pass *done =
+        after ? pass_named(after) : NULL; /* a program without a word about it: straight from lowering */
     check_options(r->c, o);
     if (o->print_after && !strcmp(o->print_after, "changed")) r->last = state_text(r, false);
     for (int i = done ? (int)(done - gd_passes) + 1 : 0; i < gd_pass_count; i++) {

@@ -1,10 +1,10 @@
 /* simplify: a node that does nothing, or undoes what another did, is replaced.
 
    Needs: nodes in order, known elements in place.
-   Promises: the rules below change no bit of any result; rules of rounding.c, which do, run where --numerics allows them and
-   leave a note. A rule looks at a node and at the nodes that made its inputs, which are simplified already, and
-   answers a value to use instead: an older one, or a new node over older ones. So each application takes one node
-   from the path to the inputs, and it ends.
+   Promises: the rules below change no bit of any result; rules of rounding.c, which do, run where --numerics
+   allows them and leave a note. A rule looks at a node and at the nodes that made its inputs, which are
+   simplified already, and answers a value to use instead: an older one, or a new node over older ones. So
+   each application takes one node from the path to the inputs, and it ends.
 
      a = transpose x {perm=[0,2,3,1]}
      y = transpose a {perm=[0,3,1,2]}      ->     x in the place of y */
@@ -16,7 +16,9 @@ typedef Value *Rule(Graph *g, Node *n);
 /* ---- asking ---- */
 
 /* The node that made v, when it is of that op. */
-static Node *made_by(const Value *v, const char *op) { return v && v->def && v->def->op == op_named(op) && !v->data ? v->def : NULL; }
+static Node *made_by(const Value *v, const char *op) {
+    return v && v->def && v->def->op == op_named(op) && !v->data ? v->def : NULL;
+}
 
 static bool same_dims(const Value *a, const Value *b) {
     if (a->rank != b->rank || a->dt != b->dt || a->sequence != b->sequence) return false;
@@ -67,7 +69,9 @@ static Value *twice(Graph *g, Node *n) { /* f(f(x)) = x */
     return n->in[0]->def && n->in[0]->def->op == n->op ? n->in[0]->def->in[0] : NULL;
 }
 
-static int int_bits(DType t) { return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : 8 * gd_dtypes[t].bytes; }
+static int int_bits(DType t) {
+    return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : 8 * gd_dtypes[t].bytes;
+}
 
 /* Can every value of a be written in b? */
 static bool widens(DType a, DType b) {
@@ -86,7 +90,8 @@ static Value *cast_back(Graph *g, Node *n) {
     Value *x = n->in[0];
     if (x->dt == n->out[0]->dt) return x;
     Node *first = made_by(x, "cast");
-    return first && first->in[0]->dt == n->out[0]->dt && widens(first->in[0]->dt, x->dt) ? first->in[0] : NULL;
+    return first && first->in[0]->dt == n->out[0]->dt && widens(first->in[0]->dt, x->dt) ? first->in[0]
+                                                                                         : NULL;
 }
 
 /* ---- views ---- */
@@ -128,7 +133,8 @@ static Value *reversed_twice(Graph *g, Node *n) {
     (void)g;
     Node *first = made_by(n->in[0], "reverse");
     const Attr *a = node_attr(n, "axes"), *b = first ? node_attr(first, "axes") : NULL;
-    return b && a->n == b->n && !memcmp(a->ints, b->ints, (size_t)a->n * sizeof *a->ints) ? first->in[0] : NULL;
+    return b && a->n == b->n && !memcmp(a->ints, b->ints, (size_t)a->n * sizeof *a->ints) ? first->in[0]
+                                                                                          : NULL;
 }
 
 static bool holds(const Expr *cond) { return is_const(cond) && cond->bits; }
@@ -138,13 +144,15 @@ static Value *slice_of_concat(Graph *g, Node *n, Node *concat) {
     Ctx *c = g->c;
     int axis = (int)attr_int(concat, "axis");
     if (axis < 0) axis += n->in[0]->rank;
-    Expr **start = node_attr(n, "start")->dims, **size = node_attr(n, "size")->dims, **step = node_attr(n, "step")->dims;
+    Expr **start = node_attr(n, "start")->dims, **size = node_attr(n, "size")->dims,
+         **step = node_attr(n, "step")->dims;
     Expr *from[MAX_RANK], *at = expr_int(c, 0), *end = expr_add(c, start[axis], size[axis]);
     if (!is_one(step[axis])) return NULL;
     for (int i = 0; i < concat->nin; i++) {
         Expr *next = expr_add(c, at, concat->in[i]->dim[axis]);
         if (holds(expr2(c, E_LE, at, start[axis])) && holds(expr2(c, E_LE, end, next))) {
-            for (int k = 0; k < n->in[0]->rank; k++) from[k] = k == axis ? expr_sub(c, start[k], at) : start[k];
+            for (int k = 0; k < n->in[0]->rank; k++)
+                from[k] = k == axis ? expr_sub(c, start[k], at) : start[k];
             return build_slice(g, concat->in[i], from, size, step);
         }
         at = next;
@@ -154,7 +162,8 @@ static Value *slice_of_concat(Graph *g, Node *n, Node *concat) {
 
 static Value *slices(Graph *g, Node *n) {
     Ctx *c = g->c;
-    Expr **start = node_attr(n, "start")->dims, **size = node_attr(n, "size")->dims, **step = node_attr(n, "step")->dims;
+    Expr **start = node_attr(n, "start")->dims, **size = node_attr(n, "size")->dims,
+         **step = node_attr(n, "step")->dims;
     Node *first = made_by(n->in[0], "slice"), *concat = made_by(n->in[0], "concat");
     if (concat) return slice_of_concat(g, n, concat);
     if (!first) return build_slice(g, n->in[0], start, size, step) == n->in[0] ? n->in[0] : NULL;
@@ -190,7 +199,8 @@ static Value *pads(Graph *g, Node *n) {
     for (int i = 0; i < inner->n; i++) spreads = spreads || inner->ints[i];
     if (!first || spreads || !same_filling(g, n, first)) {
         bool nothing = !spreads;
-        for (int i = 0; i < lo->n; i++) nothing = nothing && is_value(lo->dims[i], 0) && is_value(hi->dims[i], 0);
+        for (int i = 0; i < lo->n; i++)
+            nothing = nothing && is_value(lo->dims[i], 0) && is_value(hi->dims[i], 0);
         return nothing ? n->in[0] : NULL;
     }
     const Attr *lo1 = node_attr(first, "lo"), *hi1 = node_attr(first, "hi");
@@ -200,7 +210,8 @@ static Value *pads(Graph *g, Node *n) {
         l[i] = expr_add(c, lo->dims[i], lo1->dims[i]);
         h[i] = expr_add(c, hi->dims[i], hi1->dims[i]);
     }
-    return build_pad(g, first->in[0], l, h, node_attr(first, "interior")->ints, first->nin > 1 ? first->in[1] : NULL);
+    return build_pad(g, first->in[0], l, h, node_attr(first, "interior")->ints,
+                     first->nin > 1 ? first->in[1] : NULL);
 }
 
 /* One input, or a concat along the same axis that nothing else uses. */
@@ -211,26 +222,53 @@ static Value *concats(Graph *g, Node *n) {
     VEC(Value *) in = {0};
     for (int i = 0; i < n->nin; i++) {
         Node *part = made_by(n->in[i], "concat");
-        bool opens = part && n->in[i]->uses == 1 && (attr_int(part, "axis") + rank) % rank == (axis + rank) % rank;
+        bool opens =
+            part && n->in[i]->uses == 1 && (attr_int(part, "axis") + rank) % rank == (axis + rank) % rank;
         nested = nested || opens;
         if (!opens) vec_push(g->c, &in, n->in[i]);
-        else for (int k = 0; k < part->nin; k++) vec_push(g->c, &in, part->in[k]);
+        else
+            for (int k = 0; k < part->nin; k++) vec_push(g->c, &in, part->in[k]);
     }
     return nested ? build_concat(g, in.n, in.v, (int)((axis + rank) % rank)) : NULL;
 }
 
 /* ---- the table ---- */
 
-static const struct { const char *op; Rule *rule; } rules[] = {
-    {"mul", times_one}, {"div", over_one}, {"add", plus_zero}, {"sub", minus_zero}, {"where", chosen},
-    {"relu", again}, {"abs", again}, {"floor", again}, {"ceil", again}, {"rint", again}, {"trunc", again}, {"sign", again},
-    {"neg", twice}, {"not", twice}, {"bit_not", twice},
-    {"cast", cast_back}, {"castlike", cast_back},
-    {"transpose", transposes}, {"reshape", reshapes}, {"broadcast", broadcasts}, {"reverse", reversed_twice},
-    {"slice", slices}, {"pad", pads}, {"concat", concats},
+static const struct {
+    const char *op;
+    Rule *rule;
+} rules[] = {
+    {"mul", times_one},
+    {"div", over_one},
+    {"add", plus_zero},
+    {"sub", minus_zero},
+    {"where", chosen},
+    {"relu", again},
+    {"abs", again},
+    {"floor", again},
+    {"ceil", again},
+    {"rint", again},
+    {"trunc", again},
+    {"sign", again},
+    {"neg", twice},
+    {"not", twice},
+    {"bit_not", twice},
+    {"cast", cast_back},
+    {"castlike", cast_back},
+    {"transpose", transposes},
+    {"reshape", reshapes},
+    {"broadcast", broadcasts},
+    {"reverse", reversed_twice},
+    {"slice", slices},
+    {"pad", pads},
+    {"concat", concats},
 };
 
-typedef struct Simplify { Ctx *c; Map *with, *rules; const PassOptions *o; } Simplify;
+typedef struct Simplify {
+    Ctx *c;
+    Map *with, *rules;
+    const PassOptions *o;
+} Simplify;
 
 static Value *apply(Simplify *k, Graph *g, Node *n) {
     const int *i = map_getp(k->rules, n->op);

@@ -1,11 +1,11 @@
 /* unroll: loops marked UNROLL, and loops of one iteration, become straight code.
 
    Needs: free choice of mode made (tile, vectorize); nests whose loops are in order.
-   Promises: inside nests no UNROLL loop is left (one whose trip count is no number runs serially instead), and
-   no loop of zero or one iterations; branches on constants are taken, stores that a constant mask forbids are gone.
-   Register tiles indexed by such loops have constant indices afterwards.
-   Outer loops are unrolled first, so an inner loop is copied while it is still short; every step takes one loop away
-   and copies only what lies inside it, so it ends.
+   Promises: inside nests no UNROLL loop is left (one whose trip count is no number runs serially instead),
+   and no loop of zero or one iterations; branches on constants are taken, stores that a constant mask forbids
+   are gone. Register tiles indexed by such loops have constant indices afterwards. Outer loops are unrolled
+   first, so an inner loop is copied while it is still short; every step takes one loop away and copies only
+   what lies inside it, so it ends.
 
      unroll i in 0..2 {
        acc[i] = fma(x[k + i], w, acc[i])     ->      acc[0] = fma(x[k], w, acc[0])
@@ -14,7 +14,9 @@
 
 static void straighten(Program *p, Block *b);
 
-static bool constant_let(const Stmt *s) { return s->kind == S_LET && s->var->kind == V_LET && s->e->kind == E_CONST; }
+static bool constant_let(const Stmt *s) {
+    return s->kind == S_LET && s->var->kind == V_LET && s->e->kind == E_CONST;
+}
 
 /* Appends s to out, or what it becomes. */
 static void put(Program *p, Block *out, Stmt *s);

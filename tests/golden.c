@@ -1,5 +1,5 @@
-/* Golden files: one idea each. `golden [DIR|FILE...]` runs them (tests/golden when none are given), `golden --bless ...`
-   rewrites what they expect.
+/* Golden files: one idea each. `golden [DIR|FILE...]` runs them (tests/golden when none are given), `golden
+   --bless ...` rewrites what they expect.
 
    A file says what it shows, which passes run on what text, and the exact text that comes out:
 
@@ -11,7 +11,8 @@
        --- output
        (the same)
 
-   Both texts are verified on the way; the output is also read back and printed again, and must stay as it is. */
+   Both texts are verified on the way; the output is also read back and printed again, and must stay as it is.
+ */
 #include "passes.h"
 #include "lower.h"
 #include <dirent.h>
@@ -51,7 +52,8 @@ static void read_head(Ctx *c, Golden *g) {
         char *inner;
         if (!strncmp(line, "passes:", 7)) g->passes = gd_strdup(c, line + 7);
         if (strncmp(line, "options:", 8)) continue;
-        for (word = strtok_r(line + 8, " ", &inner); word; word = strtok_r(NULL, " ", &inner)) option(c, g, word);
+        for (word = strtok_r(line + 8, " ", &inner); word; word = strtok_r(NULL, " ", &inner))
+            option(c, g, word);
     }
     if (!g->passes) gd_fail(c, 104, NULL, "%s: no line passes:", g->path);
 }
@@ -62,14 +64,20 @@ static void read_file(Ctx *c, Golden *g) {
     g->head = gd_strndup(c, text, n);
     g->input = cut(c, g->head, "--- input\n", g->path);
     g->output = cut(c, g->input, "--- output\n", g->path);
-    g->o = (PassOptions){.opt = 2, .numerics = NUM_DEFAULT, .threads = 0,
-                         .machine = {.lanes = 8, .registers = 16, .fma = true, .l1 = 32 << 10, .l2 = 512 << 10}};
+    g->o =
+        (PassOptions){.opt = 2,
+                      .numerics = NUM_DEFAULT,
+                      .threads = 0,
+                      .machine = {.lanes = 8, .registers = 16, .fma = true, .l1 = 32 << 10, .l2 = 512 << 10}};
     read_head(c, g);
 }
 
 /* ---- running it ---- */
 
-typedef struct State { Graph *g; Program *p; } State;
+typedef struct State {
+    Graph *g;
+    Program *p;
+} State;
 
 static State parse(Ctx *c, const char *text) {
     State s = {NULL, NULL};
@@ -92,7 +100,8 @@ static void print(Text *t, const State *s) {
 
 static void run_pass(Ctx *c, const Golden *g, State *s, const char *name) {
     const Pass *pass = pass_named(name);
-    if (!pass || (pass->level == PASS_LOOP) != (s->p != NULL)) gd_fail(c, 104, NULL, "%s: pass %s cannot run here", g->path, name);
+    if (!pass || (pass->level == PASS_LOOP) != (s->p != NULL))
+        gd_fail(c, 104, NULL, "%s: pass %s cannot run here", g->path, name);
     gd_set_stage(c, name);
     if (pass->level == PASS_LOWER) s->p = lower_graph(s->g);
     else if (s->p) pass->loop(s->p, &g->o);
@@ -109,13 +118,15 @@ static void run(Ctx *c, void *arg) {
     State s = parse(c, g->input), again;
     verify(&s);
     char *save, *list = gd_strdup(c, g->passes);
-    for (char *word = strtok_r(list, " ", &save); word; word = strtok_r(NULL, " ", &save)) run_pass(c, g, &s, word);
+    for (char *word = strtok_r(list, " ", &save); word; word = strtok_r(NULL, " ", &save))
+        run_pass(c, g, &s, word);
     g->result = text_new(c);
     print(g->result, &s);
     again = parse(c, g->result->s);
     Text *twice = text_new(c);
     print(twice, &again);
-    if (strcmp(g->result->s, twice->s)) gd_fail(c, 901, NULL, "%s: read back and printed again it is another text:\n%s", g->path, twice->s);
+    if (strcmp(g->result->s, twice->s))
+        gd_fail(c, 901, NULL, "%s: read back and printed again it is another text:\n%s", g->path, twice->s);
 }
 
 /* ---- many of them ---- */
@@ -124,9 +135,12 @@ static void show_difference(const Golden *g) {
     const char *want = g->output, *got = g->result->s;
     int line = 1;
     for (; *want && *want == *got; want++, got++) line += *want == '\n';
-    while (want > g->output && want[-1] != '\n') { want--; got--; }
-    printf("FAIL %s: line %d of the output\n  expected: %.*s\n  got:      %.*s\n", g->path, line, (int)strcspn(want, "\n"), want,
-           (int)strcspn(got, "\n"), got);
+    while (want > g->output && want[-1] != '\n') {
+        want--;
+        got--;
+    }
+    printf("FAIL %s: line %d of the output\n  expected: %.*s\n  got:      %.*s\n", g->path, line,
+           (int)strcspn(want, "\n"), want, (int)strcspn(got, "\n"), got);
     printf("---- all of it ----\n%s----\n", g->result->s);
 }
 
@@ -149,9 +163,13 @@ static bool one(const char *path, bool bless) {
     return ok;
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b) {
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
 
-typedef struct Count { int passed, failed; } Count;
+typedef struct Count {
+    int passed, failed;
+} Count;
 
 static void many(const char *path, bool bless, Count *k) {
     struct dirent **names;

@@ -1,17 +1,26 @@
 /* Random graphs: see randomgraph.h.
 
-   Values are images f32[N,C,H,W] with small odd sizes, rows [N,K] and what views, reductions and products make of them; N
-   is a number or a symbol. Constants stand among them, also such as simplify looks for (ones, zeros, factors per
-   channel). Every node takes any value that fits it, so results are used several times, or never. */
+   Values are images f32[N,C,H,W] with small odd sizes, rows [N,K] and what views, reductions and products
+   make of them; N is a number or a symbol. Constants stand among them, also such as simplify looks for (ones,
+   zeros, factors per channel). Every node takes any value that fits it, so results are used several times, or
+   never. */
 #include "randomgraph.h"
 #include "op.h"
 #include <stdlib.h>
 
-typedef struct Gen { Ctx *c; Graph *g; Random r; VEC(Value *) v; } Gen;
+typedef struct Gen {
+    Ctx *c;
+    Graph *g;
+    Random r;
+    VEC(Value *) v;
+} Gen;
 
 static int below(Gen *k, int n) { return random_below(&k->r, n); }
 static Expr *num(Gen *k, int64_t v) { return expr_int(k->c, v); }
-static Value *add(Gen *k, Value *v) { vec_push(k->c, &k->v, v); return v; }
+static Value *add(Gen *k, Value *v) {
+    vec_push(k->c, &k->v, v);
+    return v;
+}
 
 static Value *some(Gen *k, int rank) { /* of that rank; -1: any */
     for (int i = 0; i < 50; i++) {
@@ -39,7 +48,8 @@ static Value *constant(Gen *k, int rank, const int64_t *dim, int kind) {
 /* ---- nodes ---- */
 
 static void unary(Gen *k) {
-    static const char *const ops[] = {"relu", "neg", "abs", "sigmoid", "tanh", "exp", "floor", "rint", "sign", "softplus", "hard_swish"};
+    static const char *const ops[] = {"relu",  "neg",  "abs",  "sigmoid",  "tanh",      "exp",
+                                      "floor", "rint", "sign", "softplus", "hard_swish"};
     Value *x = some(k, -1);
     if (!x) return;
     const char *op = ops[below(k, (int)(sizeof ops / sizeof *ops))];
@@ -292,10 +302,12 @@ static int64_t bytes_at_most(const Value *v) { /* with every symbol at 4 */
 }
 
 Graph *random_graph(Ctx *c, uint64_t seed) {
-    static void (*const make_node[])(Gen *) = {unary, unary, binary, binary, scale, scale, choose, convert, transpose, reshape, slice,
-                                               pad, concat, reduce, contract, contract, conv, conv, conv, pool, running};
+    static void (*const make_node[])(Gen *) = {unary,    unary,     binary,  binary, scale, scale,  choose,
+                                               convert,  transpose, reshape, slice,  pad,   concat, reduce,
+                                               contract, contract,  conv,    conv,   conv,  pool,   running};
     Gen k = {.c = c, .g = graph_new(c, "random"), .r = {seed}};
-    Expr *batch = below(&k, 2) ? num(&k, 1 + below(&k, 3)) : expr_var(c, graph_symbol(k.g, "N", 1, 1 + below(&k, 20)));
+    Expr *batch =
+        below(&k, 2) ? num(&k, 1 + below(&k, 3)) : expr_var(c, graph_symbol(k.g, "N", 1, 1 + below(&k, 20)));
     Expr *image[] = {batch, num(&k, 1 + below(&k, 20)), num(&k, 3 + below(&k, 7)), num(&k, 3 + below(&k, 7))};
     Expr *rows[] = {batch, num(&k, 1 + below(&k, 40))};
     add(&k, graph_input(k.g, "image", F32, 4, image));
@@ -305,7 +317,8 @@ Graph *random_graph(Ctx *c, uint64_t seed) {
     for (int n = 2 + below(&k, 14); n > 0; n--) {
         int before = k.v.n;
         make_node[below(&k, (int)(sizeof make_node / sizeof *make_node))](&k);
-        while (k.v.n > before && bytes_at_most(k.v.v[k.v.n - 1]) > 60000) k.v.n--; /* too large to go on from */
+        while (k.v.n > before && bytes_at_most(k.v.v[k.v.n - 1]) > 60000)
+            k.v.n--; /* too large to go on from */
     }
     int outputs = 1 + below(&k, 3);
     for (int i = 0; i < outputs; i++) {
@@ -342,7 +355,8 @@ int random_graph_run(Ctx *c, const Program *p, uint64_t seed, char *out, size_t 
     *n = 0;
     for (int i = 0; i < p->params.n && !status; i++) {
         const Buf *b = p->params.v[i];
-        if (b->space != SP_OUT || !is_int(expr_rewrite(p->c, buf_size(p->c, b), known, env), &count)) continue;
+        if (b->space != SP_OUT || !is_int(expr_rewrite(p->c, buf_size(p->c, b), known, env), &count))
+            continue;
         size_t bytes = (size_t)count * (size_t)gd_dtypes[b->dt].bytes;
         if (*n + bytes > max) break;
         memcpy(out + *n, outs[b->port], bytes);

@@ -1,9 +1,10 @@
 /* Random loop programs: see randomprogram.h.
 
-   A program has inputs f32[24] and f32[6,4], positions i64[8] below 24, a constant f32[16], a symbol N in 1..9, and a few
-   temporaries and outputs of the same sizes or f32[N]. A nest fills each of them in order, now and then in a loop: loops over its elements, with
-   registers, local rows, reductions, branches, checks, lets and masked loads inside. Expressions are taken up again within
-   their scope, so that there is much to share and to hoist. */
+   A program has inputs f32[24] and f32[6,4], positions i64[8] below 24, a constant f32[16], a symbol N
+   in 1..9, and a few temporaries and outputs of the same sizes or f32[N]. A nest fills each of them in order,
+   now and then in a loop: loops over its elements, with registers, local rows, reductions, branches, checks,
+   lets and masked loads inside. Expressions are taken up again within their scope, so that there is much to
+   share and to hoist. */
 #include "randomprogram.h"
 
 enum { DEPTH = 4, POOL = 48 };
@@ -15,12 +16,12 @@ typedef struct Gen {
     Block *block, *top; /* where statements go, and nests */
     Expr *var[16];      /* loop variables in scope */
     int nvar;
-    Expr *pool[POOL];   /* f32 values that may be used again here */
+    Expr *pool[POOL]; /* f32 values that may be used again here */
     int npool;
     Buf *readable[32];
     int nreadable;
     Buf *reg[8];
-    int nreg, own;      /* from own on: declared inside the innermost free loop, so stores to them are its own */
+    int nreg, own; /* from own on: declared inside the innermost free loop, so stores to them are its own */
     Buf *positions;
     Var *size;
 } Gen;
@@ -43,7 +44,8 @@ static Expr *inside(Gen *g, Expr *dim) {
         Expr *e = expr_load(c, g->positions, 1, &at, NULL);
         return expr_fmod(c, e, dim);
     }
-    if (below(g, 2)) return expr_fmod(c, expr_add(c, expr_mul(c, v, num(g, 1 + below(g, 3))), num(g, below(g, 5))), dim);
+    if (below(g, 2))
+        return expr_fmod(c, expr_add(c, expr_mul(c, v, num(g, 1 + below(g, 3))), num(g, below(g, 5))), dim);
     return expr_fmod(c, expr_fdiv(c, v, num(g, 2)), dim);
 }
 
@@ -83,7 +85,8 @@ static Expr *whole(Gen *g) {
     Ctx *c = g->c;
     Expr *p[3], *at = expr_int(c, 0);
     for (int i = 0; i < 3; i++) {
-        Expr *k = below(g, 2) && g->nvar ? expr_fmod(c, g->var[below(g, g->nvar)], num(g, 8)) : num(g, below(g, 3));
+        Expr *k =
+            below(g, 2) && g->nvar ? expr_fmod(c, g->var[below(g, g->nvar)], num(g, 8)) : num(g, below(g, 3));
         p[i] = expr_load(c, g->positions, 1, &k, NULL);
     }
     for (int i = 0; i < 3; i++) {
@@ -97,7 +100,8 @@ static Expr *value(Gen *g, int depth) {
     static const ExprKind two[] = {E_ADD, E_SUB, E_MUL, E_MAX, E_MIN};
     Ctx *c = g->c;
     if (g->npool && below(g, 4) == 0) return g->pool[below(g, g->npool)];
-    if (depth <= 0 || below(g, 6) == 0) return below(g, 8) ? keep(g, load(g)) : expr_num(c, F32, below(g, 7) - 3);
+    if (depth <= 0 || below(g, 6) == 0)
+        return below(g, 8) ? keep(g, load(g)) : expr_num(c, F32, below(g, 7) - 3);
     switch (below(g, 8)) {
     case 0: return keep(g, expr_select(c, condition(g), value(g, depth - 1), value(g, depth - 1)));
     case 1: return keep(g, expr3(c, E_FMA, value(g, depth - 1), value(g, depth - 1), value(g, depth - 1)));
@@ -112,7 +116,10 @@ static Expr *value(Gen *g, int depth) {
 
 /* ---- statements ---- */
 
-typedef struct Mark { Block *block; int nvar, npool, nreg, own, nreadable; } Mark;
+typedef struct Mark {
+    Block *block;
+    int nvar, npool, nreg, own, nreadable;
+} Mark;
 static Mark enter(Gen *g, Block *b) {
     Mark m = {g->block, g->nvar, g->npool, g->nreg, g->own, g->nreadable};
     g->block = b;
@@ -140,7 +147,8 @@ static void reduction(Gen *g) {
     Buf *acc = buf_new(g->p, SP_REG, F32, 0, NULL, "acc");
     stmt_decl(g->p, g->block, acc);
     stmt_store(g->p, g->block, acc, NULL, value(g, 2), NULL);
-    Stmt *s = loop(g, below(g, 3) ? num(g, 1 + below(g, 5)) : expr_sub(g->c, expr_var(g->c, g->size), num(g, 1)), false);
+    Stmt *s = loop(
+        g, below(g, 3) ? num(g, 1 + below(g, 5)) : expr_sub(g->c, expr_var(g->c, g->size), num(g, 1)), false);
     Mark m = enter(g, &s->body);
     g->var[g->nvar++] = expr_var(g->c, s->var);
     if (below(g, 2)) statements(g, 1);
@@ -191,8 +199,7 @@ static void check(Gen *g) {
 }
 
 static void statements(Gen *g, int depth) {
-    for (int n = 1 + below(g, 3); n > 0; n--)
-        switch (below(g, depth > 0 ? 6 : 2) + (below(g, 16) == 0) * 6) {
+    for (int n = 1 + below(g, 3); n > 0; n--) switch (below(g, depth > 0 ? 6 : 2) + (below(g, 16) == 0) * 6) {
         case 0: keep(g, expr_var(g->c, stmt_let(g->p, g->block, "x", value(g, 3))->var)); break;
         case 1:
             if (g->nreg > g->own) {
@@ -201,9 +208,15 @@ static void statements(Gen *g, int depth) {
                 stmt_store(g->p, g->block, b, &at, value(g, 2), NULL);
             }
             break;
-        case 2: if (g->nreg < 6) reduction(g); break;
-        case 3: if (g->nreg < 6) row(g, SP_REG); break;
-        case 4: if (g->nreadable < 30) row(g, SP_LOCAL); break;
+        case 2:
+            if (g->nreg < 6) reduction(g);
+            break;
+        case 3:
+            if (g->nreg < 6) row(g, SP_REG);
+            break;
+        case 4:
+            if (g->nreadable < 30) row(g, SP_LOCAL);
+            break;
         case 5: branch(g, depth); break;
         default: check(g); break;
         }
@@ -229,7 +242,8 @@ static void nest(Gen *g, Buf *b) {
     leave(g, whole);
 }
 
-/* for i in 0..3 { once = f(carried, ...); carried = g(once, ...) }: one buffer goes round the loop, one does not. */
+/* for i in 0..3 { once = f(carried, ...); carried = g(once, ...) }: one buffer goes round the loop, one does
+ * not. */
 static void control_loop(Gen *g, Buf *carried) {
     Expr *n24 = expr_int(g->c, 24);
     Buf *once = buf_new(g->p, SP_ARENA, F32, 1, &n24, "once");
@@ -252,7 +266,8 @@ static void control_loop(Gen *g, Buf *carried) {
 
 Program *random_program(Ctx *c, uint64_t seed) {
     Gen g = {.c = c, .p = program_new(c, "rnd"), .r = {seed}};
-    Expr *n24 = expr_int(c, 24), *six_four[] = {expr_int(c, 6), expr_int(c, 4)}, *n8 = expr_int(c, 8), *n16 = expr_int(c, 16);
+    Expr *n24 = expr_int(c, 24), *six_four[] = {expr_int(c, 6), expr_int(c, 4)}, *n8 = expr_int(c, 8),
+         *n16 = expr_int(c, 16);
     g.top = &g.p->body;
     g.size = var_new(c, V_SYM, scalar(I64), "N", 1, 9);
     vec_push(c, &g.p->syms, g.size);
@@ -281,7 +296,10 @@ int random_run(Ctx *c, Program *p, uint64_t seed, float *out, int *n) {
     Random r = {seed};
     float a[24], b[24];
     int64_t positions[8], syms[1] = {1 + random_below(&r, 9)};
-    for (int i = 0; i < 24; i++) { a[i] = (float)(random_below(&r, 17) - 8) / 8; b[i] = (float)(random_below(&r, 9) - 4) / 2; }
+    for (int i = 0; i < 24; i++) {
+        a[i] = (float)(random_below(&r, 17) - 8) / 8;
+        b[i] = (float)(random_below(&r, 9) - 4) / 2;
+    }
     for (int i = 0; i < 8; i++) positions[i] = random_below(&r, 24);
     const void *in[] = {a, b, positions};
     void *outs[4] = {NULL};

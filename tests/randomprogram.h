@@ -1,10 +1,12 @@
-/* Random loop programs for differential tests: every access is inside its buffer, every temporary is written before it
-   is read, and the same seed gives the same program. */
+/* Random loop programs for differential tests: every access is inside its buffer, every temporary is written
+   before it is read, and the same seed gives the same program. */
 #ifndef RANDOMPROGRAM_H
 #define RANDOMPROGRAM_H
 #include "loop.h"
 
-typedef struct Random { uint64_t state; } Random;
+typedef struct Random {
+    uint64_t state;
+} Random;
 static inline uint32_t random_next(Random *r) { /* splitmix64 */
     uint64_t z = r->state += 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;

@@ -1,5 +1,5 @@
-/* The passes on random programs: after each of them the verifier is content and the interpreter gives the same bits. The
-   runner: order, options, what it prints. */
+/* The passes on random programs: after each of them the verifier is content and the interpreter gives the
+   same bits. The runner: order, options, what it prints. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,11 +12,15 @@
 #include "arena.h"
 #include "randomprogram.h"
 
-static const PassOptions usual = {.opt = 2, .numerics = NUM_DEFAULT, .threads = 2, .machine = {8, 16, true, 32768, 1 << 20}};
+static const PassOptions usual = {
+    .opt = 2, .numerics = NUM_DEFAULT, .threads = 2, .machine = {8, 16, true, 32768, 1 << 20}};
 
 /* ---- the same bits ---- */
 
-typedef struct Results { int status, n; float v[RANDOM_MAX_OUT]; } Results;
+typedef struct Results {
+    int status, n;
+    float v[RANDOM_MAX_OUT];
+} Results;
 
 static bool same(const Results *a, const Results *b) {
     if (a->status != b->status || a->n != b->n) return false;
@@ -86,7 +90,12 @@ static void packing(void **state) {
 
 /* ---- the runner ---- */
 
-typedef struct Job { PassOptions o; const char *after; Text *print; int passes; } Job;
+typedef struct Job {
+    PassOptions o;
+    const char *after;
+    Text *print;
+    int passes;
+} Job;
 
 static void count_pass(void *arg, const char *pass, double seconds) {
     Job *j = arg;
@@ -184,7 +193,9 @@ static void dumps(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_programs), cmocka_unit_test(packing), cmocka_unit_test(stops_where_told),
-                                       cmocka_unit_test(levels_and_skipping), cmocka_unit_test(wrong_options), cmocka_unit_test(dumps)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_programs),  cmocka_unit_test(packing),
+        cmocka_unit_test(stops_where_told), cmocka_unit_test(levels_and_skipping),
+        cmocka_unit_test(wrong_options),    cmocka_unit_test(dumps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

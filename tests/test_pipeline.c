@@ -1,5 +1,5 @@
-/* Random graphs through the whole pipeline: the program that comes out gives the bits of the program that lowering alone
-   gives, at every level of optimisation and for machines of every width. */
+/* Random graphs through the whole pipeline: the program that comes out gives the bits of the program that
+   lowering alone gives, at every level of optimisation and for machines of every width. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@ enum { MAX_BYTES = 1 << 20 };
 typedef struct Job {
     uint64_t seed;
     PassOptions o;
-    bool plain;          /* every value in memory, nothing else done */
+    bool plain; /* every value in memory, nothing else done */
     int status;
     size_t n;
     char bytes[MAX_BYTES];
@@ -39,7 +39,8 @@ static void run(Ctx *c, void *arg) {
 
 static void must_run(Job *j) {
     Ctx *c = gd_open(NULL);
-    if (gd_enter(c, run, j)) fail_msg("seed %d: %s", (int)j->seed, gd_diag(c, gd_error_count(c) - 1)->message);
+    if (gd_enter(c, run, j))
+        fail_msg("seed %d: %s", (int)j->seed, gd_diag(c, gd_error_count(c) - 1)->message);
     gd_close(c);
 }
 
@@ -54,11 +55,16 @@ static bool same_bits(const char *a, const char *b, size_t n) {
 }
 
 static void compare(uint64_t seed) {
-    static const Machine machines[] = {{16, 32, true, 32 << 10, 1 << 20}, {8, 16, true, 32 << 10, 512 << 10}, {4, 16, false, 32 << 10, 256 << 10}};
+    static const Machine machines[] = {{16, 32, true, 32 << 10, 1 << 20},
+                                       {8, 16, true, 32 << 10, 512 << 10},
+                                       {4, 16, false, 32 << 10, 256 << 10}};
     static Job plain, full;
     plain = (Job){.seed = seed, .plain = true};
     full = (Job){.seed = seed};
-    full.o = (PassOptions){.opt = seed % 7 == 0 ? 0 : 1 + (int)(seed % 2), .numerics = NUM_STRICT, .threads = 2, .machine = machines[seed % 3]};
+    full.o = (PassOptions){.opt = seed % 7 == 0 ? 0 : 1 + (int)(seed % 2),
+                           .numerics = NUM_STRICT,
+                           .threads = 2,
+                           .machine = machines[seed % 3]};
     must_run(&plain);
     must_run(&full);
     if (plain.status != full.status || plain.n != full.n || !same_bits(plain.bytes, full.bytes, plain.n))

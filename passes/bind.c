@@ -14,8 +14,9 @@
    common place before all its uses, then out of the loops that leave it alone. The third step rebuilds the
    statements. Each step visits a value once, so it ends.
 
-     for j { y[i, j] = exp(x[j]) / s[i] + s[i] }    ->    let t = s[i]
-                                                          for j { y[i, j] = exp(x[j]) / t + t } */
+     each j in 8                                    let t = sqrt(s[i])
+       $1 = sqrt(s[i])                     ->       each j in 8
+       y[i, j] = x[i, j] * $1 + $1                    y[i, j] = x[i, j] * t + t */
 #include "passes.h"
 
 typedef struct Region Region;

@@ -11,9 +11,10 @@
    at their lowest. When that is too little but more sizes could make it enough, the program decides: `if work
    { parallel } else { serial }`.
 
-     for n in 0..4 {                          parallel p in 0..224 {
-       for h in 0..56 { body(n, h) }    ->      body(p fdiv 56, p fmod 56)
-     }                                        } */
+     each n in 4                                       parallel p in 224
+       each h in 56                                      each i in 4096
+         each i in 4096                       ->           y[p//56, p mod 56, i] = ...
+           y[n, h, i] = ... */
 #include "passes.h"
 
 enum {
@@ -32,7 +33,7 @@ typedef struct Par {
     Program *p;
     Ctx *c;
     uint32_t mark;
-    int64_t sum;
+    int64_t sum, memory;
     Map *declared;
     bool found;
 } Par;
@@ -47,12 +48,13 @@ static void count(void *arg, Expr *e) {
     if (e->type.dt == I64 && e->type.lanes == 1) return; /* indices: mostly part of an address */
     w->sum += e->kind == E_CALL ? CALL : OP;
     if (e->kind == E_LOAD && !on_stack(e->buf))
-        w->sum += MEMORY / 2 * gd_dtypes[e->type.dt].bytes * e->type.lanes;
+        w->sum += w->memory * gd_dtypes[e->type.dt].bytes * e->type.lanes;
 }
 
 static int64_t own_work(Par *w, Stmt *s) {
     w->mark = expr_mark(w->c);
     w->sum = OP;
+    w->memory = s->kind == S_STORE && on_stack(s->buf) ? MEMORY / 10 : MEMORY / 2; /* accumulators mostly read caches */
     if (s->e) expr_walk(s->e, w->mark, count, w);
     if (s->kind == S_STORE && !on_stack(s->buf))
         w->sum += MEMORY * gd_dtypes[s->e->type.dt].bytes * s->e->type.lanes;

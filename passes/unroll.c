@@ -7,9 +7,8 @@
    first, so an inner loop is copied while it is still short; every step takes one loop away and copies only
    what lies inside it, so it ends.
 
-     unroll i in 0..2 {
-       acc[i] = fma(x[k + i], w, acc[i])     ->      acc[0] = fma(x[k], w, acc[0])
-     }                                               acc[1] = fma(x[k + 1], w, acc[1]) */
+     unroll i in 2                                   acc[0] = fma(x[k, 0], b, acc[0])
+       acc[i] = fma(x[k, i], b, acc[i])     ->       acc[1] = fma(x[k, 1], b, acc[1]) */
 #include "passes.h"
 
 static void straighten(Program *p, Block *b);

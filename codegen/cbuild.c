@@ -1,6 +1,6 @@
-/* The back end "c": sources as they are, or compiled by the system's C compiler into whatever is asked for; `load` makes a
-   shared library in a temporary directory. What the compiler makes is written beside its place and then moved there, so
-   a failed run leaves nothing behind. */
+/* The back end "c": sources as they are, or compiled by the system's C compiler into whatever is asked for;
+   `load` makes a shared library in a temporary directory. What the compiler makes is written beside its place
+   and then moved there, so a failed run leaves nothing behind. */
 #define _GNU_SOURCE
 #include "codegen.h"
 #include "embedded.h"
@@ -26,12 +26,15 @@ static void add_words(Ctx *c, Args *a, const char *s) {
 static Args compiler(Ctx *c) {
     Args a = {0};
     const char *cc = tool_cc(c);
-    if (!cc) gd_fail(c, 405, "install gcc or clang, set CC, or use --backend llvm or --emit c", "no C compiler was found");
+    if (!cc)
+        gd_fail(c, 405, "install gcc or clang, set CC, or use --backend llvm or --emit c",
+                "no C compiler was found");
     add_words(c, &a, cc);
     return a;
 }
 
-/* -march, and -m for each feature. The full vector width is asked for by name, or compilers keep to half of it. */
+/* -march, and -m for each feature. The full vector width is asked for by name, or compilers keep to half of
+ * it. */
 static void add_target(Ctx *c, Args *a, const Target *t) {
     if (!t) return;
     if (strcmp(t->cpu, "generic")) add(c, a, gd_format(c, "-march=%s", t->cpu));
@@ -44,7 +47,9 @@ static void run(Ctx *c, Args *a, const char *what) {
     Text *err = text_new(c);
     add(c, a, NULL);
     int status = tool_run(c, a->v, err);
-    if (status) gd_fail(c, 701, "the text above comes from the C compiler", "%s: %s ended with %d\n%.4000s", what, a->v[0], status, err->s);
+    if (status)
+        gd_fail(c, 701, "the text above comes from the C compiler", "%s: %s ended with %d\n%.4000s", what,
+                a->v[0], status, err->s);
 }
 
 static bool works(Ctx *c, Args a, const char *option, const char *dir) {
@@ -60,7 +65,9 @@ static bool works(Ctx *c, Args a, const char *option, const char *dir) {
 
 /* ---- sources ---- */
 
-static const char *prefix_of(const Program *p, const EmitOptions *o) { return o->prefix ? o->prefix : p->name; }
+static const char *prefix_of(const Program *p, const EmitOptions *o) {
+    return o->prefix ? o->prefix : p->name;
+}
 
 static void write_text(Ctx *c, const char *dir, const char *name, const char *s, size_t n) {
     gd_write_file(c, gd_format(c, "%s/%s", dir, name), s, n);
@@ -83,7 +90,8 @@ static const char *folder_of(Ctx *c, const char *path) {
 }
 
 /* Weights outside of the source: a file, or an object (whose path is returned) made in dir. */
-static char *write_weights(Program *p, const EmitOptions *o, const char *dir, const CSources *s, const char *file, const char *object) {
+static char *write_weights(Program *p, const EmitOptions *o, const char *dir, const CSources *s,
+                           const char *file, const char *object) {
     Ctx *c = p->c;
     if (!s->blob) return NULL;
     if (o->weights == WEIGHTS_FILE) gd_write_file(c, file, s->blob, s->blob_bytes);
@@ -102,7 +110,8 @@ static void emit_sources(Program *p, const EmitOptions *o, const char *dir) {
     write_sources(p, o, dir, &s);
     const char *P = prefix_of(p, o);
     if (s.blob)
-        write_weights(p, o, tool_temp_dir(c), &s, gd_format(c, "%s/%s.weights", dir, P), gd_format(c, "%s/%s_weights.o", dir, P));
+        write_weights(p, o, tool_temp_dir(c), &s, gd_format(c, "%s/%s.weights", dir, P),
+                      gd_format(c, "%s/%s_weights.o", dir, P));
 }
 
 /* ---- compiled ---- */
@@ -131,7 +140,8 @@ static void build(Program *p, const EmitOptions *o, Emit kind, const char *path)
     const char *dir = tool_temp_dir(c), *P = prefix_of(p, o), *made = gd_format(c, "%s/made", dir);
     CSources s;
     write_sources(p, o, dir, &s);
-    const char *file = kind == EMIT_EXE ? gd_format(c, "%s.weights", path) : gd_format(c, "%s%s.weights", folder_of(c, path), P);
+    const char *file = kind == EMIT_EXE ? gd_format(c, "%s.weights", path)
+                                        : gd_format(c, "%s%s.weights", folder_of(c, path), P);
     char *weights = write_weights(p, o, dir, &s, file, gd_format(c, "%s/%s_weights.o", dir, P));
     Args a = compiler(c);
     add_common(p, o, &a, dir);
@@ -161,8 +171,12 @@ static void build(Program *p, const EmitOptions *o, Emit kind, const char *path)
 static void write_c(Program *p, const EmitOptions *o, Emit kind, const char *path) {
     switch (kind) {
     case EMIT_C: emit_sources(p, o, path); break;
-    case EMIT_EXE: case EMIT_SO: case EMIT_OBJ: case EMIT_ASM: build(p, o, kind, path); break;
-    case EMIT_LL: case EMIT_BC: gd_fail(p->c, 405, "use --backend llvm", "the C back end makes no LLVM code");
+    case EMIT_EXE:
+    case EMIT_SO:
+    case EMIT_OBJ:
+    case EMIT_ASM: build(p, o, kind, path); break;
+    case EMIT_LL:
+    case EMIT_BC: gd_fail(p->c, 405, "use --backend llvm", "the C back end makes no LLVM code");
     }
 }
 

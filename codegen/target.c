@@ -1,7 +1,8 @@
 /* The machines that code is made for: one table of names, and what this very machine is.
 
-   For native the architecture's level is named by a name that every compiler knows, and what the processor has beyond it
-   is listed feature by feature: a compiler older than the processor does not know the processor's name. */
+   For native the architecture's level is named by a name that every compiler knows, and what the processor
+   has beyond it is listed feature by feature: a compiler older than the processor does not know the
+   processor's name. */
 #define _GNU_SOURCE
 #include "codegen.h"
 #include <stdlib.h>
@@ -70,18 +71,22 @@ static int64_t cache_bytes(int level, int64_t otherwise) {
 
 #if defined(__x86_64__)
 /* In the order of the levels; what a level implies is known by its name. */
-#define EACH_FEATURE(F)                                                                                                     \
-    F("avx512f") F("avx512cd") F("avx512bw") F("avx512dq") F("avx512vl") F("avx512vbmi") F("avx512ifma") F("avx512vbmi2")       \
-    F("avx512vnni") F("avx512bitalg") F("avx512vpopcntdq") F("avx512bf16")
+#define EACH_FEATURE(F)                                                                                      \
+    F("avx512f")                                                                                             \
+    F("avx512cd") F("avx512bw") F("avx512dq") F("avx512vl") F("avx512vbmi") F("avx512ifma") F("avx512vbmi2") \
+        F("avx512vnni") F("avx512bitalg") F("avx512vpopcntdq") F("avx512bf16")
 
-static bool has_v2(void) { return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
+static bool has_v2(void) {
+    return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.2") &&
+           __builtin_cpu_supports("popcnt");
+}
 static bool has_v3(void) {
     unsigned a, b, c, d, ext = 0;
     if (__get_cpuid(0x80000001, &a, &b, &c, &d)) ext = c;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
     bool f16c = c >> 29 & 1, movbe = c >> 22 & 1, lzcnt = ext >> 5 & 1;
-    return has_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && f16c && movbe && lzcnt;
+    return has_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && f16c && movbe && lzcnt;
 }
 
 static void detect(Ctx *c, Target *t) {
@@ -92,11 +97,12 @@ static void detect(Ctx *c, Target *t) {
     t->lanes = v3 ? 8 : 4;
     if (!v3) return;
     Text *f = text_new(c);
-#define F(name) if (__builtin_cpu_supports(name)) text_printf(f, "%s+%s", f->n ? "," : "", name);
+#define F(name)                                                                                              \
+    if (__builtin_cpu_supports(name)) text_printf(f, "%s+%s", f->n ? "," : "", name);
     EACH_FEATURE(F)
 #undef F
-    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                __builtin_cpu_supports("avx512vl");
+    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (!wide) return;
     t->features = f->s;
     t->lanes = 16;
@@ -122,8 +128,11 @@ static const Target *native(Ctx *c) {
 /* Any LLVM triple: what is known of its architecture, else code without vectors. */
 static const Target *triple(Ctx *c, const char *name) {
     Target *t = gd_new(c, Target);
-    bool x86 = !strncmp(name, "x86_64-", 7), arm = !strncmp(name, "aarch64-", 8) || !strncmp(name, "arm64-", 6);
-    *t = x86 ? *row("x86-64") : arm ? *row("aarch64") : (Target){.cpu = "generic", .lanes = 1, .registers = 16, .l1 = 16 << 10, .l2 = 128 << 10};
+    bool x86 = !strncmp(name, "x86_64-", 7),
+         arm = !strncmp(name, "aarch64-", 8) || !strncmp(name, "arm64-", 6);
+    *t = x86   ? *row("x86-64")
+         : arm ? *row("aarch64")
+               : (Target){.cpu = "generic", .lanes = 1, .registers = 16, .l1 = 16 << 10, .l2 = 128 << 10};
     t->name = t->triple = name;
     if (!x86 && !arm) t->features = "";
     return t;
@@ -134,7 +143,13 @@ const Target *target_named(Ctx *c, const char *name) {
     if (!strcmp(name, "generic")) {
         const Target *base = row(here);
         Target *t = gd_new(c, Target);
-        *t = base ? *base : (Target){.cpu = "generic", .features = "", .lanes = 1, .registers = 16, .l1 = 16 << 10, .l2 = 128 << 10};
+        *t = base ? *base
+                  : (Target){.cpu = "generic",
+                             .features = "",
+                             .lanes = 1,
+                             .registers = 16,
+                             .l1 = 16 << 10,
+                             .l2 = 128 << 10};
         t->name = "generic";
         return t;
     }

@@ -1,4 +1,5 @@
-/* Programs run by argument vector (never a shell), temporary directories, and the files installed with gradc. */
+/* Programs run by argument vector (never a shell), temporary directories, and the files installed with gradc.
+ */
 #define _GNU_SOURCE
 #include "codegen.h"
 #include <dirent.h>
@@ -12,7 +13,8 @@
 
 extern char **environ;
 
-/* Everything that is read goes to err, as far as it is asked for; the loop ends when the program closes its end. */
+/* Everything that is read goes to err, as far as it is asked for; the loop ends when the program closes its
+ * end. */
 static void drain(int fd, Text *err) {
     char buffer[4096];
     ssize_t n;
@@ -74,7 +76,6 @@ const char *tool_cc(Ctx *c) {
 
 /* ---- temporary files ---- */
 
-
 /* Files only: nothing makes directories in there. */
 static void remove_dir(void *path) {
     DIR *d = opendir(path);
@@ -87,7 +88,8 @@ static void remove_dir(void *path) {
 const char *tool_temp_dir(Ctx *c) {
     const char *base = getenv("TMPDIR");
     char *path = gd_format(c, "%s/gradc-XXXXXX", base && *base ? base : "/tmp");
-    if (!mkdtemp(path)) gd_fail(c, 106, "set TMPDIR to a directory that can be written", "%s: %s", path, strerror(errno));
+    if (!mkdtemp(path))
+        gd_fail(c, 106, "set TMPDIR to a directory that can be written", "%s: %s", path, strerror(errno));
     gd_defer(c, remove_dir, path);
     return path;
 }

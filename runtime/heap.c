@@ -1,6 +1,6 @@
-/* A first-fit allocator over a row of blocks: header, bytes, header, bytes ... A header takes one cache line, so what
-   follows it is aligned. Neighbouring free blocks are joined while searching, so no list has to be kept; a search looks at
-   every block at most once. */
+/* A first-fit allocator over a row of blocks: header, bytes, header, bytes ... A header takes one cache line,
+   so what follows it is aligned. Neighbouring free blocks are joined while searching, so no list has to be
+   kept; a search looks at every block at most once. */
 #include "heap.h"
 
 enum { HEAP_LINE = 64 };
@@ -28,7 +28,8 @@ void *gradc_heap_alloc(GradcHeap *h, size_t bytes) {
     for (at = 0; at < h->bytes; at += heap_block(h, at)->bytes) {
         HeapBlock *b = heap_block(h, at);
         if (b->used) continue;
-        while (at + b->bytes < h->bytes && !heap_block(h, at + b->bytes)->used) b->bytes += heap_block(h, at + b->bytes)->bytes;
+        while (at + b->bytes < h->bytes && !heap_block(h, at + b->bytes)->used)
+            b->bytes += heap_block(h, at + b->bytes)->bytes;
         if (b->bytes < need) continue;
         if (b->bytes > need) {
             HeapBlock *rest = heap_block(h, at + need);

@@ -1,26 +1,29 @@
-/* A program as C sources: P.c and P.h. The parts are printed in one order and put together in another, since what an
-   expression needs (helpers, math.h) is only known when it has been printed.
+/* A program as C sources: P.c and P.h. The parts are printed in one order and put together in another, since
+   what an expression needs (helpers, math.h) is only known when it has been printed.
 
-   C leaves some things to the compiler that would change bits. The text settles them by itself: contraction of a * b + c is
-   switched off for this file (a pragma of the standard, which GCC ignores, and one of GCC's), -ffast-math and excess
-   precision are refused. So any -O and any -march give the same results. */
+   C leaves some things to the compiler that would change bits. The text settles them by itself: contraction
+   of a * b + c is switched off for this file (a pragma of the standard, which GCC ignores, and one of GCC's),
+   -ffast-math and excess precision are refused. So any -O and any -march give the same results. */
 #include "gen.h"
 #include "embedded.h"
 
-static const char about[] =
-    "   Any C99 compiler will do; the results are the same to the bit with each, at any -O and for any processor. Fastest with\n"
-    "   -O3, -march for the processor at hand%s; where that has no fused multiply-add, link with -lm. No function\n"
-    "   allocates memory or writes to variables of its own. */\n";
+static const char about[] = "   Any C99 compiler will do; the results are the same to the bit with each, at "
+                            "any -O and for any processor. Fastest with\n"
+                            "   -O3, -march for the processor at hand%s; where that has no fused "
+                            "multiply-add, link with -lm. No function\n"
+                            "   allocates memory or writes to variables of its own. */\n";
 
 static const char settings[] =
-    "#if defined(__FAST_MATH__)\n#error \"-ffast-math changes results: compile this file without it\"\n#endif\n"
+    "#if defined(__FAST_MATH__)\n#error \"-ffast-math changes results: compile this file without "
+    "it\"\n#endif\n"
     "#if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)\n"
     "#error \"excess precision changes results: compile this file with -msse2 -mfpmath=sse\"\n#endif\n"
     "/* One operation rounds once: a * b + c is not contracted. */\n"
     "#if defined(__GNUC__) && !defined(__clang__)\n"
     "#pragma GCC optimize(\"fp-contract=off\", \"no-math-errno\", \"no-trapping-math\")\n"
     "#else\n#pragma STDC FP_CONTRACT OFF\n#endif\n\n"
-    "#if defined(__GNUC__) && (__GNUC__ >= 10 || defined(__clang__)) && !defined(__TINYC__) && !defined(GRADC_PLAIN)\n"
+    "#if defined(__GNUC__) && (__GNUC__ >= 10 || defined(__clang__)) && !defined(__TINYC__) && "
+    "!defined(GRADC_PLAIN)\n"
     "#define GRADC_GNU 1\n"
     "#if defined(__SSE4_1__) || defined(__aarch64__)\n#define GRADC_ROUNDS 1\n#endif\n"
     "#pragma GCC diagnostic ignored \"-Wpsabi\"\n"
@@ -28,7 +31,9 @@ static const char settings[] =
     "#define NEST static __attribute__((noinline))\n"
     "#define LINE __attribute__((aligned(64)))\n"
     "#define LANE(v, i) (v)[i]\n"
-    "#else\n#define GRADC_GNU 0\n#if defined(__GNUC__)\n#define INLINE static inline __attribute__((unused))\n#else\n#define INLINE static inline\n#endif\n#define NEST static\n#define LINE\n#define LANE(v, i) (v).e[i]\n#endif\n";
+    "#else\n#define GRADC_GNU 0\n#if defined(__GNUC__)\n#define INLINE static inline "
+    "__attribute__((unused))\n#else\n#define INLINE static inline\n#endif\n#define NEST static\n#define "
+    "LINE\n#define LANE(v, i) (v).e[i]\n#endif\n";
 
 /* ---- what the program needs ---- */
 
@@ -64,10 +69,12 @@ static Gen *gen_new(Program *p, const EmitOptions *o) {
     uses_of(g, &p->body, &all);
     place_consts(g, &all);
     name_fields(g);
-    static const char *const own[] = {"run", "run_raw", "inputs", "outputs", "arena_bytes", "needed", "weights", "constants", "profile",
-                                      "status_text", "program", "now", "count", "calls", "ns", "out_dims", "arena_of", "in", "out", "mapped", "run_mapped",
-                                      "sym_names", "sym_lo", "sym_hi"};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++) name_take(g, gd_format(c, "%s_%s", g->prefix, own[i]));
+    static const char *const own[] = {
+        "run",      "run_raw",     "inputs",  "outputs", "arena_bytes", "needed",    "weights", "constants",
+        "profile",  "status_text", "program", "now",     "count",       "calls",     "ns",      "out_dims",
+        "arena_of", "in",          "out",     "mapped",  "run_mapped",  "sym_names", "sym_lo",  "sym_hi"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        name_take(g, gd_format(c, "%s_%s", g->prefix, own[i]));
     name_take(g, gd_format(c, "%s_ARENA_BYTES", g->macro));
     name_take(g, gd_format(c, "%s_H", g->macro));
     return g;
@@ -112,9 +119,13 @@ static void put_helpers(Gen *g, Text *t) {
         text_putn(t, g->scalars->s, g->scalars->n);
     }
     if (!g->gnu->n) return;
-    text_put(t, "\n/* ---- vectors ---- */\n\n#if GRADC_GNU\n"
-                "#pragma GCC diagnostic push\n#pragma GCC diagnostic ignored \"-Wconversion\"\n" /* masks of built-in functions: */
-                "#pragma GCC diagnostic ignored \"-Wsign-conversion\"\n#pragma GCC diagnostic ignored \"-Woverflow\"\n\n");
+    text_put(
+        t,
+        "\n/* ---- vectors ---- */\n\n#if GRADC_GNU\n"
+        "#pragma GCC diagnostic push\n#pragma GCC diagnostic ignored \"-Wconversion\"\n" /* masks of built-in
+                                                                                            functions: */
+        "#pragma GCC diagnostic ignored \"-Wsign-conversion\"\n#pragma GCC diagnostic ignored "
+        "\"-Woverflow\"\n\n");
     text_putn(t, g->gnu->s, g->gnu->n);
     text_put(t, "\n#pragma GCC diagnostic pop\n#else\n\n");
     text_putn(t, g->plain->s, g->plain->n);
@@ -124,7 +135,8 @@ static void put_helpers(Gen *g, Text *t) {
 void c_emit(Program *p, const EmitOptions *o, CSources *out) {
     Gen *g = gen_new(p, o);
     if (o->table && g->raw_weights && (!o->main || o->weights == WEIGHTS_EXTERN))
-        gd_fail(g->c, 601, "use --weights embed or object", "what is called by a table must carry its weights");
+        gd_fail(g->c, 601, "use --weights embed or object",
+                "what is called by a table must carry its weights");
     Text *data = text_new(g->c), *code = text_new(g->c), *source = text_new(g->c), *header = text_new(g->c);
     g->out = data;
     put_consts(g);
@@ -140,7 +152,8 @@ void c_emit(Program *p, const EmitOptions *o, CSources *out) {
     text_putn(source, code->s, code->n);
     g->out = header;
     put_header(g);
-    *out = (CSources){.source = source, .header = header, .blob = g->blob, .blob_bytes = g->blob ? g->blob_bytes : 0};
+    *out = (CSources){
+        .source = source, .header = header, .blob = g->blob, .blob_bytes = g->blob ? g->blob_bytes : 0};
     if (o->weights != WEIGHTS_HOST) return;
     out->nconstants = g->consts.n;
     out->constants = gd_new_array(g->c, const void *, g->consts.n);

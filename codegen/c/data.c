@@ -9,7 +9,9 @@ static size_t elements(Gen *g, const Buf *b) {
     if (!is_int(buf_size(g->c, b), &n)) gd_bug(g->c, "C: the size of constant %s is not known", b->name);
     return (size_t)n;
 }
-static size_t bytes_of(Gen *g, const Buf *b) { return (size_t)gd_mul(g->c, (int64_t)elements(g, b), gd_dtypes[b->dt].bytes); }
+static size_t bytes_of(Gen *g, const Buf *b) {
+    return (size_t)gd_mul(g->c, (int64_t)elements(g, b), gd_dtypes[b->dt].bytes);
+}
 
 void place_consts(Gen *g, Uses *u) {
     g->placed = map_new(g->c);
@@ -42,11 +44,13 @@ const char *const_pointer(Gen *g, Buf *b) {
             if (g->consts.v[i] == b) return gd_format(g->c, "%s_constants[%d]", g->prefix, i);
         return NULL;
     case WEIGHTS_OBJECT:
-        return gd_format(g->c, "(const %s *)(const void *)(%s_weights + %llu)", e, g->prefix, (unsigned long long)at - 1);
+        return gd_format(g->c, "(const %s *)(const void *)(%s_weights + %llu)", e, g->prefix,
+                         (unsigned long long)at - 1);
     default: {
         int nin = 0;
         for (int i = 0; i < g->p->params.n; i++) nin += g->p->params.v[i]->space == SP_IN;
-        return gd_format(g->c, "(const %s *)(const void *)((const unsigned char *)ins[%d] + %llu)", e, nin, (unsigned long long)at - 1);
+        return gd_format(g->c, "(const %s *)(const void *)((const unsigned char *)ins[%d] + %llu)", e, nin,
+                         (unsigned long long)at - 1);
     }
     }
 }
@@ -81,11 +85,13 @@ static int float_text(char *s, uint64_t bits, bool f64) {
         int len = sprintf(t, "%" PRId64 ".%03" PRId64, a / 1000, a % 1000);
         while (t[len - 1] == '0' && t[len - 2] != '.') t[--len] = 0;
         double back = f64 ? (double)a / 1000 : (double)((float)a / 1000);
-        if (back == (v < 0 ? -v : v)) return sprintf(s, "%s%s%s", bits >> (f64 ? 63 : 31) & 1 ? "-" : "", t, end);
+        if (back == (v < 0 ? -v : v))
+            return sprintf(s, "%s%s%s", bits >> (f64 ? 63 : 31) & 1 ? "-" : "", t, end);
     }
     int m = f64 ? 52 : 23, e = (int)(bits >> m & (f64 ? 0x7ff : 0xff)), bias = f64 ? 1023 : 127;
     uint64_t frac = bits & ((1ull << m) - 1);
-    int n = hex_float(s, bits >> (f64 ? 63 : 31) & 1, f64 ? frac : frac << 1, f64 ? 13 : 6, e ? e - bias : 1 - bias, e != 0);
+    int n = hex_float(s, bits >> (f64 ? 63 : 31) & 1, f64 ? frac : frac << 1, f64 ? 13 : 6,
+                      e ? e - bias : 1 - bias, e != 0);
     return n + sprintf(s + n, "%s", end);
 }
 
@@ -103,9 +109,17 @@ static int element_text(Gen *g, char *s, DType t, uint64_t bits) {
     case DK_FLOAT: return float_text(s, bits, t == F64);
     case DK_INT:
         if ((int64_t)bits == INT64_MIN) return sprintf(s, "INT64_MIN");
-        return sprintf(s, (int64_t)bits > INT32_MAX || (int64_t)bits < -INT32_MAX ? "INT64_C(%lld)" : "%lld", (long long)bits);
-    case DK_STRING: case DK_COMPLEX: gd_fail(g->c, 403, NULL, "constants of type %s cannot be compiled to C", gd_dtypes[t].name);
-    default: return sprintf(s, t == U64 && bits > UINT32_MAX ? "UINT64_C(%llu)" : t == U64 || t == U32 ? "%lluu" : "%llu", (unsigned long long)bits);
+        return sprintf(s, (int64_t)bits > INT32_MAX || (int64_t)bits < -INT32_MAX ? "INT64_C(%lld)" : "%lld",
+                       (long long)bits);
+    case DK_STRING:
+    case DK_COMPLEX:
+        gd_fail(g->c, 403, NULL, "constants of type %s cannot be compiled to C", gd_dtypes[t].name);
+    default:
+        return sprintf(s,
+                       t == U64 && bits > UINT32_MAX ? "UINT64_C(%llu)"
+                       : t == U64 || t == U32        ? "%lluu"
+                                                     : "%llu",
+                       (unsigned long long)bits);
     }
 }
 
@@ -144,11 +158,16 @@ void put_consts(Gen *g) {
         for (int i = 0; i < g->consts.n; i++) put_array(g, g->consts.v[i]);
         break;
     case WEIGHTS_HOST:
-        text_printf(g->out, "\n/* Set by the program that loads this code: its constants are in that process. */\nconst void *%s_constants[%d];\n",
+        text_printf(g->out,
+                    "\n/* Set by the program that loads this code: its constants are in that process. "
+                    "*/\nconst void *%s_constants[%d];\n",
                     g->prefix, g->consts.n);
         break;
     case WEIGHTS_OBJECT:
-        text_printf(g->out, "\n/* %zu bytes, from an object of their own. */\nextern const unsigned char %s_weights[];\n", g->blob_bytes, g->prefix);
+        text_printf(
+            g->out,
+            "\n/* %zu bytes, from an object of their own. */\nextern const unsigned char %s_weights[];\n",
+            g->blob_bytes, g->prefix);
         break;
     default: break;
     }

@@ -1,7 +1,8 @@
 /* Expressions as C text, with no more parentheses than a person would write.
 
-   i64 arithmetic on sizes and loop variables cannot overflow (every size fits memory), so it is printed plainly; where
-   the contents of a tensor come in, it wraps as the instruction set says, through a function. */
+   i64 arithmetic on sizes and loop variables cannot overflow (every size fits memory), so it is printed
+   plainly; where the contents of a tensor come in, it wraps as the instruction set says, through a function.
+ */
 #include "gen.h"
 
 /* ---- plain index arithmetic ---- */
@@ -23,8 +24,12 @@ static bool never_negative(Gen *g, Expr *e) { return expr_less(g->c, expr_int(g-
 
 static bool is_index(const Expr *e) { return e->type.dt == I64 && e->type.lanes == 1; }
 
-static void open(Gen *g, bool paren) { if (paren) text_put(g->out, "("); }
-static void close(Gen *g, bool paren) { if (paren) text_put(g->out, ")"); }
+static void open(Gen *g, bool paren) {
+    if (paren) text_put(g->out, "(");
+}
+static void close(Gen *g, bool paren) {
+    if (paren) text_put(g->out, ")");
+}
 
 /* x * -k and -k, as k: what is printed behind a minus. NULL: it is nothing of the kind. */
 static Expr *negated(Gen *g, Expr *e) {
@@ -71,7 +76,8 @@ static bool put_index(Gen *g, const Expr *e, int prec) {
         }
         close(g, n ? prec > P_UNARY : mul);
         return true;
-    case E_FDIV: case E_FMOD:
+    case E_FDIV:
+    case E_FMOD:
         if (!never_negative(g, a) || !expr_less(g->c, expr_int(g->c, 0), b)) return false;
         open(g, mul);
         put_expr(g, a, P_MUL);
@@ -134,7 +140,10 @@ static void put_scalar_load(Gen *g, const Expr *e, int prec) {
 
 static void put_vector_load(Gen *g, const Expr *e, const Expr *count) {
     Type t = e->type;
-    if (buf_root(e->buf)->space == SP_REG && buf_root(e->buf)->lanes > 1) { put_element(g, e->buf, e->arg); return; }
+    if (buf_root(e->buf)->space == SP_REG && buf_root(e->buf)->lanes > 1) {
+        put_element(g, e->buf, e->arg);
+        return;
+    }
     bool wrap = c_sub_byte((DType)t.dt) && buf_root(e->buf)->space == SP_IN;
     Type memory = wrap ? vector(t.dt == I4 || t.dt == I2 ? I8 : U8, t.lanes) : t;
     if (wrap) text_printf(g->out, "%s(", vector_op(g, E_CAST, memory, t));
@@ -150,7 +159,8 @@ static void put_vector_load(Gen *g, const Expr *e, const Expr *count) {
 static void put_load(Gen *g, const Expr *e, int prec) {
     const Expr *mask = e->nargs > e->buf->rank ? e->arg[e->buf->rank] : NULL;
     bool guarded = mask && mask->type.dt == BOOL;
-    bool narrow = guarded && e->type.lanes == 1 && !dt_float((DType)e->type.dt) && e->type.dt != BOOL && gd_dtypes[e->type.dt].bytes < 4;
+    bool narrow = guarded && e->type.lanes == 1 && !dt_float((DType)e->type.dt) && e->type.dt != BOOL &&
+                  gd_dtypes[e->type.dt].bytes < 4;
     bool paren = guarded && !narrow && prec > P_COND;
     if (narrow) text_printf(g->out, "(%s)", c_elem((DType)e->type.dt));
     open(g, paren || narrow);
@@ -181,15 +191,16 @@ static bool decided(const Expr *e, bool *value) {
     uint64_t hi = ~0ull >> (64 - c_width(t) + is_signed), lo = is_signed ? 0 - hi - 1 : 0;
     for (int i = 0; i < 2; i++) {
         const Expr *k = e->arg[i];
-        if (!is_const(k) || k->bits != (i ? (e->kind == E_LT ? lo : hi) : (e->kind == E_LT ? hi : lo))) continue;
+        if (!is_const(k) || k->bits != (i ? (e->kind == E_LT ? lo : hi) : (e->kind == E_LT ? hi : lo)))
+            continue;
         *value = e->kind == E_LE;
         return true;
     }
     return false;
 }
 
-/* A float constant c for which max(x, c) is c > x ? c : x, bit for bit: not NaN, and no zero (+0 counts for max, where relu
-   takes care of it). */
+/* A float constant c for which max(x, c) is c > x ? c : x, bit for bit: not NaN, and no zero (+0 counts for
+   max, where relu takes care of it). */
 static const Expr *simple_bound(const Expr *e, const Expr **x) {
     for (int i = 1; i >= 0; i--) {
         const Expr *k = e->arg[i];
@@ -206,8 +217,9 @@ static bool put_bounded(Gen *g, const Expr *e) {
     const Expr *x, *k = (e->kind == E_MIN || e->kind == E_MAX) ? simple_bound(e, &x) : NULL;
     if (!k) return false;
     bool relu = e->kind == E_MAX && k->bits == 0, vec = e->type.lanes > 1;
-    const char *fn = relu ? (vec ? vector_relu(g, e->type) : scalar_relu(g, (DType)e->type.dt))
-                          : vec ? vector_pick(g, e->kind == E_MIN, e->type) : scalar_pick(g, e->kind == E_MIN, (DType)e->type.dt);
+    const char *fn = relu  ? (vec ? vector_relu(g, e->type) : scalar_relu(g, (DType)e->type.dt))
+                     : vec ? vector_pick(g, e->kind == E_MIN, e->type)
+                           : scalar_pick(g, e->kind == E_MIN, (DType)e->type.dt);
     text_printf(g->out, "%s(", fn);
     if (!relu) {
         put_expr(g, k, P_COND);
@@ -219,9 +231,13 @@ static bool put_bounded(Gen *g, const Expr *e) {
 }
 
 static void put_operator(Gen *g, const Expr *e, int prec) {
-    Form f = scalar_form(g, (ExprKind)e->kind, (DType)e->arg[e->kind == E_SELECT]->type.dt, (DType)e->type.dt);
+    Form f =
+        scalar_form(g, (ExprKind)e->kind, (DType)e->arg[e->kind == E_SELECT]->type.dt, (DType)e->type.dt);
     Text *t = g->out;
-    if (f.kind == '=') { put_expr(g, e->arg[0], prec); return; }
+    if (f.kind == '=') {
+        put_expr(g, e->arg[0], prec);
+        return;
+    }
     bool paren = f.cast ? prec > P_UNARY : prec > f.prec;
     open(g, paren);
     if (f.cast) text_printf(t, "(%s)(", f.cast);
@@ -231,7 +247,8 @@ static void put_operator(Gen *g, const Expr *e, int prec) {
         text_put(t, f.text);
         put_expr(g, e->arg[1], f.arg == f.prec ? f.prec + 1 : f.arg);
         break;
-    case 'p': case 'k':
+    case 'p':
+    case 'k':
         text_printf(t, f.kind == 'k' ? "(%s)" : "%s", f.text);
         put_expr(g, e->arg[0], f.arg);
         break;
@@ -264,13 +281,24 @@ static void put_operator(Gen *g, const Expr *e, int prec) {
 static Expr *bool_logic(Ctx *c, const Expr *e) {
     Expr *a = e->arg[0], *b = e->nargs > 1 ? e->arg[1] : NULL;
     switch (e->kind) {
-    case E_ADD: case E_SUB: return expr2(c, E_XOR, a, b);
-    case E_MUL: case E_DIV: case E_FDIV: case E_MIN: return expr2(c, E_AND, a, b);
+    case E_ADD:
+    case E_SUB: return expr2(c, E_XOR, a, b);
+    case E_MUL:
+    case E_DIV:
+    case E_FDIV:
+    case E_MIN: return expr2(c, E_AND, a, b);
     case E_MAX: return expr2(c, E_OR, a, b);
-    case E_REM: case E_FMOD: return expr2(c, E_AND, a, expr1(c, E_NOT, a));
-    case E_SHL: case E_SHR: return expr2(c, E_AND, a, expr1(c, E_NOT, b));
+    case E_REM:
+    case E_FMOD: return expr2(c, E_AND, a, expr1(c, E_NOT, a));
+    case E_SHL:
+    case E_SHR: return expr2(c, E_AND, a, expr1(c, E_NOT, b));
     case E_FMA: return expr2(c, E_XOR, expr2(c, E_AND, a, b), e->arg[2]);
-    case E_NEG: case E_ABS: case E_FLOOR: case E_CEIL: case E_TRUNC: case E_RINT: return a;
+    case E_NEG:
+    case E_ABS:
+    case E_FLOOR:
+    case E_CEIL:
+    case E_TRUNC:
+    case E_RINT: return a;
     default: return NULL;
     }
 }
@@ -285,13 +313,17 @@ static Expr *two_casts(Ctx *c, const Expr *e) {
 
 static Expr *same_as(Gen *g, const Expr *e) {
     Ctx *c = g->c;
-    if (e->nargs && e->kind != E_LOAD && e->kind != E_SELECT && e->kind != E_CAST && e->kind != E_BITS && e->kind != E_SPLAT &&
-        e->arg[0]->type.dt == BOOL)
+    if (e->nargs && e->kind != E_LOAD && e->kind != E_SELECT && e->kind != E_CAST && e->kind != E_BITS &&
+        e->kind != E_SPLAT && e->arg[0]->type.dt == BOOL)
         return bool_logic(c, e);
-    if (e->kind == E_CAST && dt_small((DType)e->type.dt) && e->arg[0]->type.dt == BOOL) return two_casts(c, e);
-    if ((e->kind == E_CAST || e->kind == E_BITS) && e->arg[0]->type.dt == BOOL && e->type.lanes > 1 && e->type.dt != BOOL)
-        return expr_select(c, e->arg[0], expr_const(c, e->type, dt_float((DType)e->type.dt) ? gd_to_bits((DType)e->type.dt, 1) : 1),
-                           expr_const(c, e->type, 0));
+    if (e->kind == E_CAST && dt_small((DType)e->type.dt) && e->arg[0]->type.dt == BOOL)
+        return two_casts(c, e);
+    if ((e->kind == E_CAST || e->kind == E_BITS) && e->arg[0]->type.dt == BOOL && e->type.lanes > 1 &&
+        e->type.dt != BOOL)
+        return expr_select(
+            c, e->arg[0],
+            expr_const(c, e->type, dt_float((DType)e->type.dt) ? gd_to_bits((DType)e->type.dt, 1) : 1),
+            expr_const(c, e->type, 0));
     return two_casts(c, e);
 }
 
@@ -299,10 +331,16 @@ static Expr *same_as(Gen *g, const Expr *e) {
 
 int mask_width(Gen *g, const Expr *e) {
     switch (e->kind) {
-    case E_CONST: case E_SPLAT: return 0;
+    case E_CONST:
+    case E_SPLAT: return 0;
     case E_VAR: return (int)(uintptr_t)map_getp(g->widths, e->var);
     case E_LOAD: return buf_root(e->buf)->space == SP_REG && buf_root(e->buf)->lanes > 1 ? 4 : 1;
-    case E_EQ: case E_NE: case E_LT: case E_LE: case E_ISNAN: case E_CAST:
+    case E_EQ:
+    case E_NE:
+    case E_LT:
+    case E_LE:
+    case E_ISNAN:
+    case E_CAST:
         if (e->arg[0]->type.dt != BOOL) return gd_dtypes[e->arg[0]->type.dt].bytes;
         break;
     case E_BITS: return gd_dtypes[e->arg[0]->type.dt].bytes;
@@ -349,7 +387,10 @@ static void put_own_mask(Gen *g, const Expr *e, int width) {
     Ctx *c = g->c;
     Type m = vector(mask_dtype(width), e->type.lanes);
     Expr *same = same_as(g, e);
-    if (same) { put_mask(g, same, width); return; }
+    if (same) {
+        put_mask(g, same, width);
+        return;
+    }
     switch (e->kind) {
     case E_CONST: text_printf(g->out, "%s(%s)", vector_splat(g, m), e->bits ? "-1" : "0"); return;
     case E_SPLAT:
@@ -359,7 +400,11 @@ static void put_own_mask(Gen *g, const Expr *e, int width) {
         return;
     case E_VAR: text_put(g->out, spelling(g, e->var, e->var->name)); return;
     case E_LOAD: put_load(g, e, P_COND); return;
-    case E_EQ: case E_NE: case E_LT: case E_LE: case E_ISNAN:
+    case E_EQ:
+    case E_NE:
+    case E_LT:
+    case E_LE:
+    case E_ISNAN:
         if (e->arg[0]->type.dt == BOOL) put_mask(g, bool_compare(c, e), width);
         else put_compare(g, e);
         return;
@@ -370,7 +415,10 @@ static void put_own_mask(Gen *g, const Expr *e, int width) {
         return;
     }
     case E_SELECT:
-        if (e->arg[0]->type.lanes > 1) { put_mask_call(g, vector_op(g, E_SELECT, m, m), e, width); return; }
+        if (e->arg[0]->type.lanes > 1) {
+            put_mask_call(g, vector_op(g, E_SELECT, m, m), e, width);
+            return;
+        }
         text_put(g->out, "(");
         put_expr(g, e->arg[0], P_OR);
         text_put(g->out, " ? ");
@@ -387,7 +435,8 @@ void put_mask(Gen *g, const Expr *e, int width) {
     int own = mask_width(g, e);
     if (own && own != width) {
         int n = e->type.lanes;
-        text_printf(g->out, "%s(", vector_op(g, E_CAST, vector(mask_dtype(own), n), vector(mask_dtype(width), n)));
+        text_printf(g->out, "%s(",
+                    vector_op(g, E_CAST, vector(mask_dtype(own), n), vector(mask_dtype(width), n)));
         put_own_mask(g, e, own);
         text_put(g->out, ")");
     } else put_own_mask(g, e, width);
@@ -398,14 +447,17 @@ static void put_vector(Gen *g, const Expr *e) {
     Type type = e->type, arg = e->nargs ? e->arg[e->kind == E_SELECT]->type : type;
     DType dt = (DType)type.dt;
     bool rounds = e->kind == E_FLOOR || e->kind == E_CEIL || e->kind == E_TRUNC || e->kind == E_RINT;
-    if ((dt_int(dt) && rounds) || (e->kind == E_ABS && gd_dtypes[dt].kind == DK_UINT) || (e->kind == E_CAST && type_eq(type, arg))) {
+    if ((dt_int(dt) && rounds) || (e->kind == E_ABS && gd_dtypes[dt].kind == DK_UINT) ||
+        (e->kind == E_CAST && type_eq(type, arg))) {
         put_expr(g, e->arg[0], P_COND);
         return;
     }
     if (put_bounded(g, e)) return;
     bool scalar_cond = e->kind == E_SELECT && e->arg[0]->type.lanes == 1;
     if (scalar_cond) text_put(t, "(");
-    else text_printf(t, "%s(", e->kind == E_SPLAT ? vector_splat(g, type) : vector_op(g, (ExprKind)e->kind, arg, type));
+    else
+        text_printf(t, "%s(",
+                    e->kind == E_SPLAT ? vector_splat(g, type) : vector_op(g, (ExprKind)e->kind, arg, type));
     for (int i = 0; i < e->nargs; i++) {
         if (i) text_put(t, !scalar_cond ? ", " : i == 1 ? " ? " : " : ");
         if (e->kind == E_SELECT && !i && !scalar_cond) put_mask(g, e->arg[0], gd_dtypes[dt].bytes);
@@ -419,10 +471,16 @@ static void put_vector(Gen *g, const Expr *e) {
 void put_expr(Gen *g, const Expr *e, int prec) {
     bool value;
     Expr *same;
-    if (e->type.lanes > 1 && e->type.dt == BOOL) { put_mask(g, e, mask_width(g, e) ? mask_width(g, e) : 4); return; }
+    if (e->type.lanes > 1 && e->type.dt == BOOL) {
+        put_mask(g, e, mask_width(g, e) ? mask_width(g, e) : 4);
+        return;
+    }
     switch (e->kind) {
     case E_CONST:
-        if (e->type.lanes == 1) { put_const(g, g->out, (DType)e->type.dt, e->bits, prec); return; }
+        if (e->type.lanes == 1) {
+            put_const(g, g->out, (DType)e->type.dt, e->bits, prec);
+            return;
+        }
         text_printf(g->out, "%s(", vector_splat(g, e->type));
         put_const(g, g->out, (DType)e->type.dt, e->bits, P_COND);
         text_put(g->out, ")");
@@ -433,9 +491,18 @@ void put_expr(Gen *g, const Expr *e, int prec) {
     case E_CALL: gd_bug(g->c, "C: %s was not expanded", gd_math_name(e->call));
     default: break;
     }
-    if ((same = same_as(g, e))) { put_expr(g, same, prec); return; }
-    if (e->type.lanes > 1) { put_vector(g, e); return; }
-    if (decided(e, &value)) { text_put(g->out, value ? "true" : "false"); return; }
+    if ((same = same_as(g, e))) {
+        put_expr(g, same, prec);
+        return;
+    }
+    if (e->type.lanes > 1) {
+        put_vector(g, e);
+        return;
+    }
+    if (decided(e, &value)) {
+        text_put(g->out, value ? "true" : "false");
+        return;
+    }
     if (is_index(e) && !from_data(g, e) && put_index(g, e, prec)) return;
     if (put_bounded(g, e)) return;
     put_operator(g, e, prec);
@@ -448,14 +515,22 @@ bool put_double(Gen *g, const Expr *e) {
     switch (e->kind) {
     case E_CONST: text_printf(t, "%.1f", is_int(e, &k) ? k < 0 ? -(double)k : (double)k : 0.0); return true;
     case E_VAR: text_printf(t, "(double)%s", spelling(g, e->var, e->var->name)); return true;
-    case E_ADD: case E_SUB: case E_MAX: case E_SELECT: case E_MUL: case E_MIN:
+    case E_ADD:
+    case E_SUB:
+    case E_MAX:
+    case E_SELECT:
+    case E_MUL:
+    case E_MIN:
         text_put(t, "(");
         if (!put_double(g, e->arg[e->kind == E_SELECT])) return false;
         text_put(t, e->kind == E_MUL ? " * " : " + ");
         if (!put_double(g, e->arg[1 + (e->kind == E_SELECT)])) return false;
         text_put(t, ")");
         return true;
-    case E_FDIV: case E_DIV: case E_FMOD: case E_REM: return put_double(g, e->arg[0]);
+    case E_FDIV:
+    case E_DIV:
+    case E_FMOD:
+    case E_REM: return put_double(g, e->arg[0]);
     default: return false;
     }
 }

@@ -1,24 +1,34 @@
-/* Identifiers. Whatever a program's names are, the C text is valid: a name is made of letters, digits and _, is no
-   keyword, no macro of the headers used, none of the helpers, and means one thing at a time. */
+/* Identifiers. Whatever a program's names are, the C text is valid: a name is made of letters, digits and _,
+   is no keyword, no macro of the headers used, none of the helpers, and means one thing at a time. */
 #include "gen.h"
 #include <stdlib.h>
 
-/* C and C++ (the header may be included there), macros of the headers and of common compilers, the names of this file. */
+/* C and C++ (the header may be included there), macros of the headers and of common compilers, the names of
+ * this file. */
 static const char *const reserved[] = {
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
-    "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
-    "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm", "typeof", "bool", "true", "false", "catch",
-    "class", "delete", "explicit", "export", "friend", "mutable", "namespace", "new", "operator", "private", "protected", "public",
-    "template", "this", "throw", "try", "typename", "using", "virtual", "and", "or", "not", "xor", "bitand", "bitor", "compl",
-    "and_eq", "or_eq", "xor_eq", "not_eq", "alignas", "alignof", "nullptr", "constexpr", "decltype", "noexcept", "concept",
-    "requires", "thread_local", "static_assert", "wchar_t", "char8_t", "char16_t", "char32_t", "NULL", "NAN", "INFINITY",
-    "DOMAIN", "SING", "OVERFLOW", "UNDERFLOW", "PLOSS", "TLOSS", "unix", "linux", "i386", "vax", "sun", "errno", "offsetof",
-    "near", "far", "main", "INLINE", "NEST", "LANE", "LINE", "ins", "outs", "syms", "arena", "arena_bytes", "heap", "status",
-    "size_t", "ptrdiff_t", "HUGE_VAL", "HUGE_VALF", "FLT_EVAL_METHOD", "memory", "weights", "start", "needed", "used",
+    "auto",     "break",        "case",          "char",      "const",     "continue",  "default",
+    "do",       "double",       "else",          "enum",      "extern",    "float",     "for",
+    "goto",     "if",           "inline",        "int",       "long",      "register",  "restrict",
+    "return",   "short",        "signed",        "sizeof",    "static",    "struct",    "switch",
+    "typedef",  "union",        "unsigned",      "void",      "volatile",  "while",     "asm",
+    "typeof",   "bool",         "true",          "false",     "catch",     "class",     "delete",
+    "explicit", "export",       "friend",        "mutable",   "namespace", "new",       "operator",
+    "private",  "protected",    "public",        "template",  "this",      "throw",     "try",
+    "typename", "using",        "virtual",       "and",       "or",        "not",       "xor",
+    "bitand",   "bitor",        "compl",         "and_eq",    "or_eq",     "xor_eq",    "not_eq",
+    "alignas",  "alignof",      "nullptr",       "constexpr", "decltype",  "noexcept",  "concept",
+    "requires", "thread_local", "static_assert", "wchar_t",   "char8_t",   "char16_t",  "char32_t",
+    "NULL",     "NAN",          "INFINITY",      "DOMAIN",    "SING",      "OVERFLOW",  "UNDERFLOW",
+    "PLOSS",    "TLOSS",        "unix",          "linux",     "i386",      "vax",       "sun",
+    "errno",    "offsetof",     "near",          "far",       "main",      "INLINE",    "NEST",
+    "LANE",     "LINE",         "ins",           "outs",      "syms",      "arena",     "arena_bytes",
+    "heap",     "status",       "size_t",        "ptrdiff_t", "HUGE_VAL",  "HUGE_VALF", "FLT_EVAL_METHOD",
+    "memory",   "weights",      "start",         "needed",    "used",
 };
-static const char *const reserved_starts[] = {"_",     "INT",  "UINT",  "SIZE_", "PTRDIFF_", "WCHAR_", "WINT_", "SIG_", "FP_", "M_",
-                                              "GRADC", "gradc", "int8_", "int16_", "int32_", "int64_", "uint8_", "uint16_",
-                                              "uint32_", "uint64_", "nest_", "HEAP", "Heap", "bool_"};
+static const char *const reserved_starts[] = {"_",       "INT",     "UINT",   "SIZE_",  "PTRDIFF_", "WCHAR_",
+                                              "WINT_",   "SIG_",    "FP_",    "M_",     "GRADC",    "gradc",
+                                              "int8_",   "int16_",  "int32_", "int64_", "uint8_",   "uint16_",
+                                              "uint32_", "uint64_", "nest_",  "HEAP",   "Heap",     "bool_"};
 
 /* f32_max, v16i32_add (the helpers), INT8_C: a number behind such a name would not help. */
 static bool awkward(const char *s) {
@@ -54,11 +64,13 @@ char *name_fit(Ctx *c, const char *s) {
     size_t n = strlen(s);
     char *r = gd_alloc(c, n + 2), *q = r;
     if (!n || (*s >= '0' && *s <= '9')) *q++ = 'x';
-    for (; *s; s++) *q++ = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ? *s : '_';
+    for (; *s; s++)
+        *q++ = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ? *s : '_';
     return r;
 }
 
-/* Number k of a name is only tried once while the names before it are taken: next remembers where to go on. */
+/* Number k of a name is only tried once while the names before it are taken: next remembers where to go on.
+ */
 const char *name_take(Gen *g, const char *want) {
     const char *s = name_fit(g->c, want);
     if (awkward(s)) s = gd_format(g->c, "x%s", s);
@@ -109,12 +121,14 @@ const char *name_field(Ctx *c, Map *fields, const char *want) {
     return r;
 }
 
-/* A space goes between * and /, / and *, ? and ?, and no line ends in a backslash; bytes that are not printable are not printed. */
+/* A space goes between * and /, / and *, ? and ?, and no line ends in a backslash; bytes that are not
+ * printable are not printed. */
 void put_comment(Text *t, const char *s) {
     char last = 0;
     for (; s && *s; s++) {
         char ch = *s >= ' ' && *s < 127 ? *s : '?';
-        if ((last == '*' && ch == '/') || (last == '/' && ch == '*') || (last == '?' && ch == '?')) text_putn(t, " ", 1);
+        if ((last == '*' && ch == '/') || (last == '/' && ch == '*') || (last == '?' && ch == '?'))
+            text_putn(t, " ", 1);
         text_putn(t, &ch, 1);
         last = ch;
     }

@@ -5,7 +5,9 @@
 static bool has_alloc(const Block *b, const Buf *root) {
     for (int i = 0; i < b->n; i++) {
         const Stmt *s = b->v[i];
-        if ((s->kind == S_ALLOC && buf_root(s->buf) == root) || (s->kind == S_MOVE && buf_root(s->buf) == root)) return true;
+        if ((s->kind == S_ALLOC && buf_root(s->buf) == root) ||
+            (s->kind == S_MOVE && buf_root(s->buf) == root))
+            return true;
         if (has_alloc(&s->body, root) || has_alloc(&s->other, root)) return true;
     }
     return false;
@@ -76,9 +78,13 @@ static void put_buffer(Gen *g, const Touched *t) {
     begin_line(g);
     switch (b->space) {
     case SP_IN: text_printf(g->out, "const %s *const %s = ins[%d];\n", e, name_buf(g, b), b->port); break;
-    case SP_OUT: text_printf(g->out, "%s *%s%s = outs[%d];\n", e, moves ? "" : "const ", name_buf(g, b), b->port); break;
+    case SP_OUT:
+        text_printf(g->out, "%s *%s%s = outs[%d];\n", e, moves ? "" : "const ", name_buf(g, b), b->port);
+        break;
     case SP_HEAP: text_printf(g->out, "%s *%s = NULL;\n", e, name_buf(g, b)); break;
-    case SP_CONST: text_printf(g->out, "const %s *const %s = %s;\n", e, name_buf(g, b), const_pointer(g, b)); break;
+    case SP_CONST:
+        text_printf(g->out, "const %s *const %s = %s;\n", e, name_buf(g, b), const_pointer(g, b));
+        break;
     case SP_ARENA:
         if (!b->offset) gd_bug(g->c, "C: buffer %s has no place", b->name);
         text_printf(g->out, "%s *const %s = (%s *)(void *)(memory + ", e, name_buf(g, b), e);
@@ -99,12 +105,14 @@ static void put_arena(Gen *g) {
     if (!g->heap) return;
     line(g, "const size_t used = %s;", needs ? "(needed + 63) & ~(size_t)63" : "0");
     line(g, "GradcHeap heap;");
-    line(g, "gradc_heap_init(&heap, (unsigned char *)arena + (used < arena_bytes ? used : 0), arena_bytes > used ? arena_bytes - used : 0);");
+    line(g, "gradc_heap_init(&heap, (unsigned char *)arena + (used < arena_bytes ? used : 0), arena_bytes > "
+            "used ? arena_bytes - used : 0);");
 }
 
 /* ---- sizes ---- */
 
-/* The arena's bytes for given symbols. Symbols without a bound could make the sum overflow: then no arena is large enough. */
+/* The arena's bytes for given symbols. Symbols without a bound could make the sum overflow: then no arena is
+ * large enough. */
 static void put_needed(Gen *g) {
     Expr *e = g->p->arena;
     if (!e || is_value(e, 0)) return;
@@ -114,7 +122,8 @@ static void put_needed(Gen *g) {
     g->indent++;
     if (is_const(e)) line(g, "(void)syms;");
     for (int i = 0; i < g->p->syms.n; i++)
-        if (expr_uses(e, g->p->syms.v[i])) line(g, "const int64_t %s = syms[%d];", name_var(g, g->p->syms.v[i]), i);
+        if (expr_uses(e, g->p->syms.v[i]))
+            line(g, "const int64_t %s = syms[%d];", name_var(g, g->p->syms.v[i]), i);
     if (open) {
         Text *before = g->out;
         g->out = text_new(g->c);
@@ -139,7 +148,10 @@ void put_run(Gen *g) {
     uses_of(g, &p->body, u);
     g->uses = u;
     int mark = scope_begin(g);
-    text_printf(g->out, "\nint %s_run_raw(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t arena_bytes) {\n", g->prefix);
+    text_printf(g->out,
+                "\nint %s_run_raw(const void *const *ins, void **outs, int64_t *syms, void *arena, size_t "
+                "arena_bytes) {\n",
+                g->prefix);
     g->indent++;
     if (u->checks) line(g, "int status;");
     if (g->o->profile && g->nest_list.n) line(g, "uint64_t start;");

@@ -1,9 +1,11 @@
-/* The scalar instructions as C text. Most are an operator of C; where C leaves something undefined or does it otherwise
-   (wrapping, x / 0, shifts, NaN) a small static function is made, which optimising compilers reduce to the same
-   instructions. Each function is total and does what gd_eval does.
+/* The scalar instructions as C text. Most are an operator of C; where C leaves something undefined or does it
+   otherwise (wrapping, x / 0, shifts, NaN) a small static function is made, which optimising compilers reduce
+   to the same instructions. Each function is total and does what gd_eval does.
 
-   Templates: $t the C type, $u the unsigned type that is computed in, $n the type's name, $W its width, $[ and $] around
-   what must be wrapped to the width, $b the type of a float's bits, $f and $l the suffixes of functions and literals. */
+   Templates. $t the C type. Integers: $u the unsigned type that is computed in, $n the type's name, $W its
+   width, $[ and $] around what must be wrapped to the width. Floats: $N the name, $b the type of the bits, $f
+   $l $s suffixes of functions, literals and instructions, $S the sign bit, $I infinity, $F the mantissa, $H its
+   hidden bit, $M its width, $Q 2^M. */
 #include "gen.h"
 
 /* ---- templates ---- */
@@ -22,8 +24,7 @@ bool helper_new(Gen *g, const char *name) {
     return true;
 }
 
-/* f is f32's or f64's. */
-static const char KEYS[] = "tunW[]bflSIMFHQNs";
+static const char INT_KEYS[] = "tunW[]", FLOAT_KEYS[] = "tNbflsSIFHQM";
 
 static void int_values(Gen *g, DType t, const char **v) {
     bool wide = gd_dtypes[t].bytes == 8, sub = c_sub_byte(t), is_signed = gd_dtypes[t].kind == DK_INT;
@@ -32,24 +33,37 @@ static void int_values(Gen *g, DType t, const char **v) {
     v[1] = wide ? "uint64_t" : "uint32_t";
     v[2] = gd_dtypes[t].name;
     v[3] = gd_format(g->c, "%d", w);
-    v[4] = !sub ? gd_format(g->c, "(%s)(", v[0])
-         : is_signed ? gd_format(g->c, "(%s)((int32_t)(((", v[0]) : gd_format(g->c, "(%s)((", v[0]);
-    v[5] = !sub ? ")" : is_signed ? gd_format(g->c, ") & %du) ^ %du) - %d)", (1 << w) - 1, 1 << (w - 1), 1 << (w - 1))
-                                  : gd_format(g->c, ") & %du)", (1 << w) - 1);
+    v[4] = !sub        ? gd_format(g->c, "(%s)(", v[0])
+           : is_signed ? gd_format(g->c, "(%s)((int32_t)(((", v[0])
+                       : gd_format(g->c, "(%s)((", v[0]);
+    v[5] = !sub        ? ")"
+           : is_signed ? gd_format(g->c, ") & %du) ^ %du) - %d)", (1 << w) - 1, 1 << (w - 1), 1 << (w - 1))
+                       : gd_format(g->c, ") & %du)", (1 << w) - 1);
 }
 
-static void float_values(DType t, const char **v) {
-    static const char *const f32[] = {"float", "", "f32", "", "", "", "uint32_t", "f", "f", "0x80000000u", "0x7f800000u", "23",
-                                      "0x7fffffu", "0x800000u", "8388608.0f", "f32", "s"};
-    static const char *const f64[] = {"double", "", "f64", "", "", "", "uint64_t", "", "", "UINT64_C(0x8000000000000000)",
-                                      "UINT64_C(0x7ff0000000000000)", "52", "UINT64_C(0xfffffffffffff)",
-                                      "UINT64_C(0x10000000000000)", "4503599627370496.0", "f64", "d"};
-    for (size_t i = 0; i < sizeof KEYS - 1; i++) v[i] = (t == F32 ? f32 : f64)[i];
-}
+static const char *const f32_values[] = {"float",     "f32",       "uint32_t",    "f",
+                                         "f",         "s",         "0x80000000u", "0x7f800000u",
+                                         "0x7fffffu", "0x800000u", "8388608.0f",  "23"};
+static const char *const f64_values[] = {"double",
+                                         "f64",
+                                         "uint64_t",
+                                         "",
+                                         "",
+                                         "d",
+                                         "UINT64_C(0x8000000000000000)",
+                                         "UINT64_C(0x7ff0000000000000)",
+                                         "UINT64_C(0xfffffffffffff)",
+                                         "UINT64_C(0x10000000000000)",
+                                         "4503599627370496.0",
+                                         "52"};
 
 /* ---- the functions ---- */
 
-typedef struct Row { ExprKind op; int arity; const char *text; } Row;
+typedef struct Row {
+    ExprKind op;
+    int arity;
+    const char *text;
+} Row;
 
 static const Row float_rows[] = {
     {E_REM, 2, /* long division of the mantissas, bit by bit: exact */
@@ -82,14 +96,17 @@ static const Row float_rows[] = {
      "    union { $t f; $b u; } x = {a}, y = {b};\n"
      "    if (a > b) return a;\n    if (b > a) return b;\n    if (a != b) return a + b;\n"
      "    x.u &= y.u;\n    return x.f;\n"},
-    {E_FMA, 3, "#if GRADC_GNU\n    return __builtin_fma$f(a, b, c);\n#else\n    return fma$f(a, b, c);\n#endif\n"},
+    {E_FMA, 3,
+     "#if GRADC_GNU\n    return __builtin_fma$f(a, b, c);\n#else\n    return fma$f(a, b, c);\n#endif\n"},
     {E_SQRT, 1,
      "#if GRADC_GNU && defined(__clang__) && defined(__SSE2__)\n"
-     "    typedef $t V __attribute__((vector_size(16)));\n    const V x = {a};\n    return __builtin_ia32_sqrtp$s(x)[0];\n"
+     "    typedef $t V __attribute__((vector_size(16)));\n    const V x = {a};\n    return "
+     "__builtin_ia32_sqrtp$s(x)[0];\n"
      "#elif GRADC_GNU\n    return __builtin_sqrt$f(a);\n#else\n    return sqrt$f(a);\n#endif\n"},
     {E_COPYSIGN, 2,
      "#if GRADC_GNU\n    return __builtin_copysign$f(a, b);\n#else\n"
-     "    union { $t f; $b u; } x = {a}, y = {b};\n    x.u = (x.u & ~$S) | (y.u & $S);\n    return x.f;\n#endif\n"},
+     "    union { $t f; $b u; } x = {a}, y = {b};\n    x.u = (x.u & ~$S) | (y.u & $S);\n    return "
+     "x.f;\n#endif\n"},
     {E_RINT, 1, /* adding 2^M leaves no place for a fraction */
      "#if GRADC_ROUNDS\n    return __builtin_rint$f(a);\n#else\n"
      "    const $t x = $N_abs(a);\n    return x < $Q ? $N_copysign((x + $Q) - $Q, a) : a;\n#endif\n"},
@@ -142,13 +159,13 @@ static const Row any_rows[] = {
     {E_MAX, 2, "    return a < b ? b : a;\n"},
 };
 
-
 /* ---- making them ---- */
 
 const char *op_word(ExprKind op) {
     static const char *const infix[E_KINDS] = {
-        [E_ADD] = "add", [E_SUB] = "sub", [E_MUL] = "mul", [E_DIV] = "div", [E_REM] = "rem", [E_AND] = "and", [E_OR] = "or",
-        [E_XOR] = "xor", [E_SHL] = "shl", [E_SHR] = "shr", [E_EQ] = "eq", [E_NE] = "ne", [E_LT] = "lt", [E_LE] = "le"};
+        [E_ADD] = "add", [E_SUB] = "sub", [E_MUL] = "mul", [E_DIV] = "div", [E_REM] = "rem",
+        [E_AND] = "and", [E_OR] = "or",   [E_XOR] = "xor", [E_SHL] = "shl", [E_SHR] = "shr",
+        [E_EQ] = "eq",   [E_NE] = "ne",   [E_LT] = "lt",   [E_LE] = "le"};
     static const char *const words[E_KINDS] = {
 #define O(NAME, text, arity, result, form) [E_##NAME] = text,
 #include "scalar.def"
@@ -165,7 +182,9 @@ static const Row *find(const Row *r, size_t n, ExprKind op) {
 #define FIND(rows, op) find(rows, sizeof rows / sizeof *rows, op)
 
 static const Row *row_of(DType t, ExprKind op) {
-    const Row *r = dt_float(t) ? FIND(float_rows, op) : gd_dtypes[t].kind == DK_INT ? FIND(signed_rows, op) : FIND(unsigned_rows, op);
+    const Row *r = dt_float(t)                   ? FIND(float_rows, op)
+                   : gd_dtypes[t].kind == DK_INT ? FIND(signed_rows, op)
+                                                 : FIND(unsigned_rows, op);
     return r || dt_float(t) ? r : FIND(any_rows, op);
 }
 
@@ -184,18 +203,20 @@ static const char *op_function(Gen *g, ExprKind op, DType t) {
     if (op == E_FLOOR || op == E_CEIL || op == E_TRUNC) op_function(g, E_RINT, t);
     if (op == E_RINT || op == E_TRUNC || op == E_FLOOR || op == E_CEIL) op_function(g, E_COPYSIGN, t);
     if (op == E_FMA || op == E_SQRT) g->math = true;
-    const char *v[sizeof KEYS] = {0}, *types[] = {c_elem(t), c_elem(t), c_elem(t)};
-    if (dt_float(t)) float_values(t, v);
-    else int_values(g, t, v);
+    const char *ints[sizeof INT_KEYS], *types[] = {c_elem(t), c_elem(t), c_elem(t)};
+    if (!dt_float(t)) int_values(g, t, ints);
     begin_function(g->scalars, op == E_ISNAN ? "bool" : c_elem(t), name, r->arity, types);
-    put_template(g->scalars, r->text, KEYS, v);
+    if (dt_float(t)) put_template(g->scalars, r->text, FLOAT_KEYS, t == F32 ? f32_values : f64_values);
+    else put_template(g->scalars, r->text, INT_KEYS, ints);
     text_put(g->scalars, "}\n");
     return name;
 }
 
-/* Saturates; NaN becomes 0. The upper bound is the first float that no longer fits, or the largest integer itself. */
+/* Saturates; NaN becomes 0. The upper bound is the first float that no longer fits, or the largest integer
+ * itself. */
 static const char *float_to_int(Gen *g, DType from, DType to) {
-    const char *name = gd_format(g->c, "%s_from_%s", gd_dtypes[to].name, gd_dtypes[from].name), *type = c_elem(from);
+    const char *name = gd_format(g->c, "%s_from_%s", gd_dtypes[to].name, gd_dtypes[from].name),
+               *type = c_elem(from);
     if (!helper_new(g, name)) return name;
     bool is_signed = gd_dtypes[to].kind == DK_INT;
     int w = c_width(to);
@@ -203,7 +224,8 @@ static const char *float_to_int(Gen *g, DType from, DType to) {
     double limit = from == F32 ? (double)(float)hi : (double)hi;
     Text *t = g->scalars;
     begin_function(t, c_elem(to), name, 1, &type);
-    text_printf(t, "    if (!(a > %s%.1f%s)) return ", is_signed ? "-" : "", is_signed ? -(double)(int64_t)lo : 0.0, from == F32 ? "f" : "");
+    text_printf(t, "    if (!(a > %s%.1f%s)) return ", is_signed ? "-" : "",
+                is_signed ? -(double)(int64_t)lo : 0.0, from == F32 ? "f" : "");
     if (is_signed) {
         text_put(t, "a == a ? ");
         put_const(g, t, to, lo, P_COND);
@@ -217,27 +239,34 @@ static const char *float_to_int(Gen *g, DType from, DType to) {
 
 /* An integer to one of 2 or 4 bits, or to bool from its lowest bit. */
 static const char *int_to_narrow(Gen *g, DType from, DType to) {
-    const char *name = gd_format(g->c, "%s_from_%s%s", gd_dtypes[to].name, gd_dtypes[from].name, to == BOOL ? "_bit" : "");
+    const char *name =
+        gd_format(g->c, "%s_from_%s%s", gd_dtypes[to].name, gd_dtypes[from].name, to == BOOL ? "_bit" : "");
     if (!helper_new(g, name)) return name;
-    const char *v[sizeof KEYS] = {0}, *type = c_elem(from);
+    const char *v[sizeof INT_KEYS] = {0}, *type = c_elem(from);
     begin_function(g->scalars, to == BOOL ? "bool" : c_elem(to), name, 1, &type);
     if (to != BOOL) int_values(g, to, v);
-    put_template(g->scalars, to == BOOL ? "    return (a & 1) != 0;\n}\n" : "    return $[($u)a$];\n}\n", KEYS, v);
+    put_template(g->scalars, to == BOOL ? "    return (a & 1) != 0;\n}\n" : "    return $[($u)a$];\n}\n",
+                 INT_KEYS, v);
     return name;
 }
 
 static const char *bits_function(Gen *g, DType from, DType to) {
-    const char *name = gd_format(g->c, "%s_bits_of_%s", gd_dtypes[to].name, gd_dtypes[from].name), *type = c_elem(from);
-    if (gd_dtypes[from].bytes != gd_dtypes[to].bytes) gd_bug(g->c, "C: bits of %s are not a %s", gd_dtypes[from].name, gd_dtypes[to].name);
+    const char *name = gd_format(g->c, "%s_bits_of_%s", gd_dtypes[to].name, gd_dtypes[from].name),
+               *type = c_elem(from);
+    if (gd_dtypes[from].bytes != gd_dtypes[to].bytes)
+        gd_bug(g->c, "C: bits of %s are not a %s", gd_dtypes[from].name, gd_dtypes[to].name);
     if (!helper_new(g, name)) return name;
     begin_function(g->scalars, c_elem(to), name, 1, &type);
-    text_printf(g->scalars, "    union { %s from; %s to; } x = {a};\n    return x.to;\n}\n", type, c_elem(to));
+    text_printf(g->scalars, "    union { %s from; %s to; } x = {a};\n    return x.to;\n}\n", type,
+                c_elem(to));
     return name;
 }
 
 /* ---- what an instruction becomes ---- */
 
-static Form infix(const char *text, int prec, int arg, const char *cast) { return (Form){'i', text, prec, arg, cast}; }
+static Form infix(const char *text, int prec, int arg, const char *cast) {
+    return (Form){'i', text, prec, arg, cast};
+}
 static Form call(const char *name) { return (Form){'c', name, P_POSTFIX, 0, NULL}; }
 static Form cast_to(DType t) { return (Form){'k', t == BOOL ? "bool" : c_elem(t), P_UNARY, P_UNARY, NULL}; }
 static const Form operand = {'=', NULL, 0, 0, NULL};
@@ -280,7 +309,10 @@ static Form bool_form(Gen *g, ExprKind op) {
     case E_OR: return infix(" || ", P_OR, P_EQ, NULL);
     case E_XOR: return infix(" != ", P_EQ, P_POSTFIX, NULL);
     case E_NOT: return (Form){'p', "!", P_UNARY, P_UNARY, NULL};
-    case E_EQ: case E_NE: case E_LT: case E_LE: return compare_form(op, BOOL);
+    case E_EQ:
+    case E_NE:
+    case E_LT:
+    case E_LE: return compare_form(op, BOOL);
     default: gd_bug(g->c, "C: no %s on bool", op_word(op));
     }
 }
@@ -290,8 +322,12 @@ static bool direct(ExprKind op, DType t) {
     bool narrow = gd_dtypes[t].bytes < 4, is_signed = gd_dtypes[t].kind == DK_INT;
     if (c_sub_byte(t)) return op == E_AND || op == E_OR || op == E_XOR;
     switch (op) {
-    case E_AND: case E_OR: case E_XOR: case E_NOT: return true;
-    case E_ADD: case E_SUB: return narrow || !is_signed;
+    case E_AND:
+    case E_OR:
+    case E_XOR:
+    case E_NOT: return true;
+    case E_ADD:
+    case E_SUB: return narrow || !is_signed;
     case E_MUL: return !is_signed ? t != U16 : narrow;
     case E_NEG: return narrow && is_signed;
     default: return false;
@@ -325,19 +361,24 @@ static Form float_form(Gen *g, ExprKind op, DType t) {
     case E_MUL: return infix(" * ", P_MUL, P_MUL, NULL);
     case E_DIV: return infix(" / ", P_MUL, P_MUL, NULL);
     case E_NEG: return (Form){'p', "-", P_UNARY, P_POSTFIX, NULL};
-    case E_EQ: case E_NE: case E_LT: case E_LE: return compare_form(op, t);
+    case E_EQ:
+    case E_NE:
+    case E_LT:
+    case E_LE: return compare_form(op, t);
     default: return call(op_function(g, op, t));
     }
 }
 
 Form scalar_form(Gen *g, ExprKind op, DType arg, DType res) {
     if (op == E_SELECT)
-        return (Form){'t', NULL, P_COND, P_COND + 1, !dt_float(res) && res != BOOL && gd_dtypes[res].bytes < 4 ? c_elem(res) : NULL};
+        return (Form){'t', NULL, P_COND, P_COND + 1,
+                      !dt_float(res) && res != BOOL && gd_dtypes[res].bytes < 4 ? c_elem(res) : NULL};
     if (op == E_CAST) return cast_form(g, arg, res);
     if (op == E_BITS) return bits_form(g, arg, res);
     if (arg == BOOL) return bool_form(g, op);
     if (dt_float(arg)) return float_form(g, op, arg);
-    if (dt_small(arg) && (op == E_EQ || op == E_NE || op == E_LT || op == E_LE)) return compare_form(op, arg); /* of codes */
+    if (dt_small(arg) && (op == E_EQ || op == E_NE || op == E_LT || op == E_LE))
+        return compare_form(op, arg); /* of codes */
     if (!dt_int(arg)) gd_bug(g->c, "C: no %s on %s", op_word(op), gd_dtypes[arg].name);
     return int_form(g, op, arg);
 }
@@ -361,7 +402,8 @@ void put_form(Text *t, const Form *f, int n, const char *const *args) {
 
 /* a < b ? a : b and a > b ? a : b, so b when either is NaN; max(a, +0). One instruction each. */
 const char *scalar_pick(Gen *g, bool lesser, DType t) {
-    const char *name = gd_format(g->c, "%s_%s", gd_dtypes[t].name, lesser ? "lesser" : "greater"), *types[] = {c_elem(t), c_elem(t)};
+    const char *name = gd_format(g->c, "%s_%s", gd_dtypes[t].name, lesser ? "lesser" : "greater"),
+               *types[] = {c_elem(t), c_elem(t)};
     if (!helper_new(g, name)) return name;
     begin_function(g->scalars, c_elem(t), name, 2, types);
     text_printf(g->scalars, "    return a %s b ? a : b;\n}\n", lesser ? "<" : ">");

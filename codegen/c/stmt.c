@@ -1,7 +1,8 @@
-/* Statements, and a nest as a function of its own: it takes the pointers and sizes it uses, what it writes first.
+/* Statements, and a nest as a function of its own: it takes the pointers and sizes it uses, what it writes
+   first.
 
-   Elements of REG buffers that are single variables are declared where they are first stored, or, when that is inside a
-   loop or branch, just before it. */
+   Elements of REG buffers that are single variables are declared where they are first stored, or, when that
+   is inside a loop or branch, just before it. */
 #include "gen.h"
 
 void begin_line(Gen *g) {
@@ -43,7 +44,8 @@ static const char *element_name(Gen *g, const Buf *b, int64_t i) {
 
 static void declare_array(Gen *g, Buf *b, int64_t n) {
     const char *type = b->space == SP_REG ? element_type(g, b) : c_elem(b->dt), *name = name_buf(g, b);
-    line(g, "%s %s[%lld]%s;", type, name, (long long)(n > 0 ? n : 1), b->lanes > 1 && b->space == SP_REG ? "" : " LINE");
+    line(g, "%s %s[%lld]%s;", type, name, (long long)(n > 0 ? n : 1),
+         b->lanes > 1 && b->space == SP_REG ? "" : " LINE");
 }
 
 static void put_decl(Gen *g, Buf *b) {
@@ -166,7 +168,10 @@ static void put_store(Gen *g, Stmt *s) {
         put_expr(g, s->mask, P_COND);
         text_put(g->out, ") ");
     }
-    if (s->e->type.lanes > 1) { put_vector_store(g, s, guarded ? NULL : s->mask); return; }
+    if (s->e->type.lanes > 1) {
+        put_vector_store(g, s, guarded ? NULL : s->mask);
+        return;
+    }
     put_element(g, s->buf, s->index);
     text_put(g->out, " = ");
     put_value(g, s->e);
@@ -213,8 +218,8 @@ static void put_for_line(Gen *g, Stmt *s, const char *i) {
     text_printf(g->out, "; %s++) {\n", i);
 }
 
-/* The outermost parallel loop is the one that runs on threads. A failed check ends its iteration only; behind the loop the
-   status of the first iteration that failed is returned, however many threads there were. */
+/* The outermost parallel loop is the one that runs on threads. A failed check ends its iteration only; behind
+   the loop the status of the first iteration that failed is returned, however many threads there were. */
 static void put_parallel(Gen *g, Stmt *s) {
     bool checks = has_check(&s->body);
     int mark = scope_begin(g);
@@ -225,8 +230,8 @@ static void put_parallel(Gen *g, Stmt *s) {
         g->iteration = i;
         line(g, "int64_t %s = INT64_MAX;", g->status);
     }
-    text_printf(g->out, "#ifdef _OPENMP\n#pragma omp parallel for schedule(static)%s%s%s\n#endif\n", checks ? " reduction(min : " : "",
-                checks ? g->status : "", checks ? ")" : "");
+    text_printf(g->out, "#ifdef _OPENMP\n#pragma omp parallel for schedule(static)%s%s%s\n#endif\n",
+                checks ? " reduction(min : " : "", checks ? g->status : "", checks ? ")" : "");
     put_for_line(g, s, i);
     g->in_parallel = true;
     put_inner(g, &s->body);
@@ -239,7 +244,10 @@ static void put_parallel(Gen *g, Stmt *s) {
 }
 
 static void put_for(Gen *g, Stmt *s) {
-    if (s->mode == L_PARALLEL && g->o->openmp && !g->in_parallel) { put_parallel(g, s); return; }
+    if (s->mode == L_PARALLEL && g->o->openmp && !g->in_parallel) {
+        put_parallel(g, s);
+        return;
+    }
     int mark = scope_begin(g);
     put_for_line(g, s, name_var(g, s->var));
     put_inner(g, &s->body);
@@ -262,9 +270,18 @@ static void put_condition(Gen *g, const char *word, Stmt *s) {
 
 static void put_stmt(Gen *g, Stmt *s) {
     switch (s->kind) {
-    case S_FOR: flush(g, 0); put_for(g, s); break;
-    case S_WHILE: flush(g, 0); put_condition(g, "while", s); break;
-    case S_IF: flush(g, 0); put_condition(g, "if", s); break;
+    case S_FOR:
+        flush(g, 0);
+        put_for(g, s);
+        break;
+    case S_WHILE:
+        flush(g, 0);
+        put_condition(g, "while", s);
+        break;
+    case S_IF:
+        flush(g, 0);
+        put_condition(g, "if", s);
+        break;
     case S_LET: put_let(g, s); break;
     case S_STORE: put_store(g, s); break;
     case S_DECL: put_decl(g, s->buf); break;
@@ -301,7 +318,10 @@ static void put_nest_comment(Gen *g, const NestInfo *n) {
 }
 
 /* A list that goes on in the next line when this one is full. */
-typedef struct List { size_t line; bool any; } List;
+typedef struct List {
+    size_t line;
+    bool any;
+} List;
 static void put_item(Gen *g, List *l, const char *s) {
     if (l->any) text_put(g->out, ",");
     if (g->out->n - l->line + strlen(s) > 114) {
@@ -319,7 +339,9 @@ static void put_parameters(Gen *g, const Uses *u, size_t line_at) {
             const Touched *t = &u->bufs.v[i];
             if (t->written != !pass) continue;
             const char *alone = bufs_overlap(g, u, t->buf) ? "" : "restrict ";
-            put_item(g, &l, gd_format(g->c, "%s%s *%s%s", t->written ? "" : "const ", c_elem(t->buf->dt), alone, name_buf(g, t->buf)));
+            put_item(g, &l,
+                     gd_format(g->c, "%s%s *%s%s", t->written ? "" : "const ", c_elem(t->buf->dt), alone,
+                               name_buf(g, t->buf)));
         }
     for (int i = 0; i < u->vars.n; i++)
         put_item(g, &l, gd_format(g->c, "%s %s", c_type(g, u->vars.v[i]->type), name_var(g, u->vars.v[i])));
@@ -353,7 +375,8 @@ void put_call(Gen *g, Stmt *nest) {
     text_printf(g->out, "%snest_%s(", u->checks ? "if ((status = " : "", name_fit(g->c, nest->nest->name));
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < u->bufs.n; i++)
-            if (u->bufs.v[i].written == !pass) put_item(g, &l, spelling(g, u->bufs.v[i].buf, u->bufs.v[i].buf->name));
+            if (u->bufs.v[i].written == !pass)
+                put_item(g, &l, spelling(g, u->bufs.v[i].buf, u->bufs.v[i].buf->name));
     for (int i = 0; i < u->vars.n; i++) put_item(g, &l, spelling(g, u->vars.v[i], u->vars.v[i]->name));
     text_put(g->out, u->checks ? ")) != 0) return status;\n" : ");\n");
     if (g->o->profile) line(g, "%s_count(%d, start);", g->prefix, id - 1);

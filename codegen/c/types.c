@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 bool c_sub_byte(DType t) { return t == I4 || t == U4 || t == I2 || t == U2; }
-int c_width(DType t) { return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : t == BOOL ? 1 : 8 * gd_dtypes[t].bytes; }
+int c_width(DType t) {
+    return t == I4 || t == U4 ? 4 : t == I2 || t == U2 ? 2 : t == BOOL ? 1 : 8 * gd_dtypes[t].bytes;
+}
 
 const char *c_elem(DType t) { return gd_dtypes[t].ctype; }
 
@@ -41,7 +43,10 @@ static void put_float(Gen *g, Text *t, DType dt, uint64_t bits, int prec) {
     bool negative = dt == F32 ? bits >> 31 & 1 : bits >> 63;
     char s[64];
     g->math = g->math || v - v != 0;
-    if (v != v) { text_put(t, dt == F32 ? "NAN" : "(double)NAN"); return; }
+    if (v != v) {
+        text_put(t, dt == F32 ? "NAN" : "(double)NAN");
+        return;
+    }
     if (negative && prec > P_UNARY) text_put(t, "(");
     if (v - v != 0) {
         snprintf(s, sizeof s, "%s%sINFINITY", negative ? "-" : "", dt == F32 ? "" : "(double)");
@@ -63,7 +68,10 @@ static void put_float(Gen *g, Text *t, DType dt, uint64_t bits, int prec) {
 
 static void put_signed(Text *t, DType dt, int64_t v, int prec) {
     bool least = (dt == I32 && v == INT32_MIN) || v == INT64_MIN;
-    if (least) { text_put(t, dt == I32 ? "INT32_MIN" : "INT64_MIN"); return; }
+    if (least) {
+        text_put(t, dt == I32 ? "INT32_MIN" : "INT64_MIN");
+        return;
+    }
     const char *form = v > INT32_MAX || v < -INT32_MAX ? "INT64_C(%lld)" : "%lld";
     if (v < 0 && prec > P_UNARY) text_put(t, "(");
     if (v < 0) text_put(t, "-");
@@ -76,7 +84,8 @@ void put_const(Gen *g, Text *t, DType dt, uint64_t bits, int prec) {
     case DK_FLOAT: put_float(g, t, dt, bits, prec); break;
     case DK_INT: put_signed(t, dt, (int64_t)bits, prec); break;
     case DK_BOOL: text_put(t, bits ? "true" : "false"); break;
-    case DK_UINT: case DK_SMALL:
+    case DK_UINT:
+    case DK_SMALL:
         if (dt == U64 && bits > UINT32_MAX) text_printf(t, "UINT64_C(%llu)", (unsigned long long)bits);
         else text_printf(t, dt == U32 || dt == U64 ? "%lluu" : "%llu", (unsigned long long)bits);
         break;

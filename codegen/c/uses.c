@@ -1,9 +1,17 @@
-/* What a piece of program needs from outside, and which of its variables are read at all. Statements are visited last to
-   first, so when a LET is met it is known whether anything that will be printed reads it; one that nothing reads is left
-   out, and what only it reads with it. Every expression is visited once. */
+/* What a piece of program needs from outside, and which of its variables are read at all. Statements are
+   visited last to first, so when a LET is met it is known whether anything that will be printed reads it; one
+   that nothing reads is left out, and what only it reads with it. Every expression is visited once. */
 #include "gen.h"
 
-typedef struct Walk { Gen *g; Uses *u; const Uses *known; Map *seen; Map *inside; Map *touched; int dropped; } Walk;
+typedef struct Walk {
+    Gen *g;
+    Uses *u;
+    const Uses *known;
+    Map *seen;
+    Map *inside;
+    Map *touched;
+    int dropped;
+} Walk;
 
 static void walk_expr(Walk *w, Expr *e);
 
@@ -73,7 +81,10 @@ static bool wanted(Walk *w, const Stmt *s) {
 static void walk_expr(Walk *w, Expr *e) {
     if (e->kind == E_CONST || map_getp(w->seen, e)) return;
     map_putp(w->seen, e, e);
-    if (e->kind == E_VAR) { use_var(w, e->var); return; }
+    if (e->kind == E_VAR) {
+        use_var(w, e->var);
+        return;
+    }
     if (e->kind != E_LOAD) {
         for (int i = 0; i < e->nargs; i++) walk_expr(w, e->arg[i]);
         return;
@@ -141,8 +152,8 @@ static int walk(Gen *g, Block *b, const Uses *known, Uses *u) {
     return w.dropped;
 }
 
-/* What is read is only known after a walk; stores that nothing reads are left out of the next one, which may find more of
-   them. Each round drops more than the one before, so it ends. */
+/* What is read is only known after a walk; stores that nothing reads are left out of the next one, which may
+   find more of them. Each round drops more than the one before, so it ends. */
 void uses_of(Gen *g, Block *b, Uses *u) {
     Uses known;
     walk(g, b, NULL, &known);
@@ -156,12 +167,14 @@ void uses_of(Gen *g, Block *b, Uses *u) {
 /* ---- aliasing ---- */
 
 static bool before(Ctx *c, const Buf *a, const Buf *b) {
-    Expr *last = expr_sub(c, expr_add(c, a->offset, expr_mul(c, buf_size(c, a), expr_int(c, gd_dtypes[a->dt].bytes))), expr_int(c, 1));
+    Expr *last =
+        expr_sub(c, expr_add(c, a->offset, expr_mul(c, buf_size(c, a), expr_int(c, gd_dtypes[a->dt].bytes))),
+                 expr_int(c, 1));
     return expr_less(c, last, b->offset);
 }
 
-/* May b share bytes with another buffer of the piece, one of the two being written? Only temporaries can: `plan` may have
-   put one in the place of another. */
+/* May b share bytes with another buffer of the piece, one of the two being written? Only temporaries can:
+   `plan` may have put one in the place of another. */
 bool bufs_overlap(Gen *g, const Uses *u, const Buf *b) {
     if (b->space != SP_ARENA || !b->offset) return false;
     bool written = false;

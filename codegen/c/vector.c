@@ -1,38 +1,58 @@
-/* Vectors as C text, in two versions side by side: GCC's and Clang's vector extensions, and structures with loops for any
-   other C99 compiler. Both give the same bits. No instruction set is needed: what the machine has no instruction for,
-   the compilers split. Where they would not find an instruction by themselves (fma, rounding, minimum, masked memory), wide.c
-   asks for it, still without the intrinsics' header, which takes longer to read than most models.
+/* Vectors as C text, in two versions side by side: GCC's and Clang's vector extensions, and structures with
+   loops for any other C99 compiler. Both give the same bits. No instruction set is needed: what the machine
+   has no instruction for, the compilers split. Where they would not find an instruction by themselves (fma,
+   rounding, minimum, masked memory), wide.c asks for it, still without the intrinsics' header, which takes
+   longer to read than most models.
 
-   A vector of bools is a vector of integers, 0 and -1, as wide as what was compared; masks of other widths are converted.
+   A vector of bools is a vector of integers, 0 and -1, as wide as what was compared; masks of other widths
+   are converted.
 
-   Templates: $v the vector's type, $u the same as unsigned integers, $m as signed ones, $n its name, $W a vector of the
-   element's width, $V of the width minus one. */
+   Templates: $v the vector's type, $u the same as unsigned integers, $m as signed ones, $n its name, $W a
+   vector of the element's width, $V of the width minus one. */
 #include "gen.h"
 
-typedef struct Row { ExprKind op; const char *text; } Row;
+typedef struct Row {
+    ExprKind op;
+    const char *text;
+} Row;
 
 #define SIGN "($u)-($v){0}"
 static const Row float_rows[] = {
-    {E_ADD, "a + b"}, {E_SUB, "a - b"}, {E_MUL, "a * b"}, {E_DIV, "a / b"}, {E_NEG, "-a"},
+    {E_ADD, "a + b"},
+    {E_SUB, "a - b"},
+    {E_MUL, "a * b"},
+    {E_DIV, "a / b"},
+    {E_NEG, "-a"},
     {E_ABS, "($v)(($u)a & ~" SIGN ")"},
     {E_COPYSIGN, "($v)((($u)a & ~" SIGN ") | (($u)b & " SIGN "))"},
     {E_MIN, "($v)(($u)$n_lesser(a, b) | ($u)$n_lesser(b, a))"}, /* NaN | x is NaN, -0 | +0 is -0 */
     {E_ISNAN, "($m)(a != a)"},
 };
 static const Row int_rows[] = {
-    {E_ADD, "($v)(($u)a + ($u)b)"}, {E_SUB, "($v)(($u)a - ($u)b)"}, {E_MUL, "($v)(($u)a * ($u)b)"},
-    {E_FMA, "($v)(($u)a * ($u)b + ($u)c)"}, {E_NEG, "($v)-($u)a"}, {E_NOT, "~a"},
+    {E_ADD, "($v)(($u)a + ($u)b)"},
+    {E_SUB, "($v)(($u)a - ($u)b)"},
+    {E_MUL, "($v)(($u)a * ($u)b)"},
+    {E_FMA, "($v)(($u)a * ($u)b + ($u)c)"},
+    {E_NEG, "($v)-($u)a"},
+    {E_NOT, "~a"},
     {E_ABS, "($v)((($u)a ^ ($u)(a < ($v){0})) - ($u)(a < ($v){0}))"},
     {E_SHL, "($v)((($u)a << (($u)b & $V)) & ($u)(($u)b < $W))"},
 };
 static const Row unsigned_rows[] = {{E_SHR, "(a >> (b & $V)) & ($v)(b < $W)"}};
 static const Row signed_rows[] = {{E_SHR, "a >> ($v)($n_select(($m)(($u)b < $W), b, ($v)$V))"}};
 static const Row any_rows[] = {
-    {E_AND, "a & b"}, {E_OR, "a | b"}, {E_XOR, "a ^ b"}, {E_EQ, "($m)(a == b)"}, {E_NE, "($m)(a != b)"},
-    {E_LT, "($m)(a < b)"}, {E_LE, "($m)(a <= b)"},
-    /* The sum of two disjoint sets of bits: GCC rewrites their union into three operations, this into a blend. */
+    {E_AND, "a & b"},
+    {E_OR, "a | b"},
+    {E_XOR, "a ^ b"},
+    {E_EQ, "($m)(a == b)"},
+    {E_NE, "($m)(a != b)"},
+    {E_LT, "($m)(a < b)"},
+    {E_LE, "($m)(a <= b)"},
+    /* The sum of two disjoint sets of bits: GCC rewrites their union into three operations, this into a
+       blend. */
     {E_SELECT, "($v)((($u)a & ($u)m) + (($u)b & ~($u)m))"},
-    {E_MIN, "$n_select(($m)(a < b), a, b)"}, {E_MAX, "$n_select(($m)(a < b), b, a)"},
+    {E_MIN, "$n_select(($m)(a < b), a, b)"},
+    {E_MAX, "$n_select(($m)(a < b), b, a)"},
 };
 
 static const char *find(const Row *r, size_t n, ExprKind op) {
@@ -63,22 +83,28 @@ static DType unsigned_of(DType t) {
 void need_vector(Gen *g, Type t) {
     const char *name = type_text(g, t);
     if (!helper_new(g, name)) return;
-    text_printf(g->gnu, "typedef %s %s __attribute__((vector_size(%d)));\n", c_elem((DType)t.dt), name, t.lanes * gd_dtypes[t.dt].bytes);
+    text_printf(g->gnu, "typedef %s %s __attribute__((vector_size(%d)));\n", c_elem((DType)t.dt), name,
+                t.lanes * gd_dtypes[t.dt].bytes);
     text_printf(g->plain, "typedef struct { %s e[%d]; } %s;\n", c_elem((DType)t.dt), t.lanes, name);
 }
 
 /* ---- bodies ---- */
 
-static void signature(Text *t, const char *result, const char *name, int n, const char *const *types, const char *args) {
+static void signature(Text *t, const char *result, const char *name, int n, const char *const *types,
+                      const char *args) {
     text_printf(t, "INLINE %s %s(", result, name);
     for (int i = 0; i < n; i++)
-        text_printf(t, "%s%s%s%c", i ? ", " : "", types[i], types[i][strlen(types[i]) - 1] == '*' ? "" : " ", args[i]);
+        text_printf(t, "%s%s%s%c", i ? ", " : "", types[i], types[i][strlen(types[i]) - 1] == '*' ? "" : " ",
+                    args[i]);
     text_put(t, ") {\n");
 }
 
 /* r[i] = op(a[i], b[i], c[i]); select takes m, a, b. */
 void put_lanes(Gen *g, Text *to, ExprKind op, Type arg, Type res, int arity, const char *result) {
-    static const char *const abc[] = {"LANE(a, i)", "LANE(b, i)", "LANE(c, i)"}, *const mab[] = {"LANE(m, i)", "LANE(a, i)", "LANE(b, i)"};
+    static const char *const abc[] = {"LANE(a, i)", "LANE(b, i)", "LANE(c, i)"}, *const mab[] = {
+                                                                                     "LANE(m, i)",
+                                                                                     "LANE(a, i)",
+                                                                                     "LANE(b, i)"};
     Form f = scalar_form(g, op, (DType)arg.dt, (DType)res.dt);
     text_printf(to, "    %s r = {0};\n    for (int i = 0; i < %d; i++) LANE(r, i) = ", result, arg.lanes);
     put_form(to, &f, arity, op == E_SELECT ? mab : abc);
@@ -100,8 +126,12 @@ static void put_gnu(Gen *g, Text *to, const char *text, Type t) {
     text_put(to, ";\n}\n");
 }
 
-static bool is_compare(ExprKind op) { return op == E_EQ || op == E_NE || op == E_LT || op == E_LE || op == E_ISNAN; }
-static bool is_wide(ExprKind op) { return op == E_FMA || op == E_SQRT || op == E_FLOOR || op == E_CEIL || op == E_TRUNC || op == E_RINT; }
+static bool is_compare(ExprKind op) {
+    return op == E_EQ || op == E_NE || op == E_LT || op == E_LE || op == E_ISNAN;
+}
+static bool is_wide(ExprKind op) {
+    return op == E_FMA || op == E_SQRT || op == E_FLOOR || op == E_CEIL || op == E_TRUNC || op == E_RINT;
+}
 
 static int arity_of(ExprKind op) {
     static const uint8_t n[E_KINDS] = {
@@ -114,10 +144,14 @@ static int arity_of(ExprKind op) {
 
 /* NaN if one is NaN; +0 if one is. Each compiler has the instructions it makes of one form only. */
 static void put_max(Gen *g, Text *to, Type t) {
-    const char *n = type_text(g, t), *v = c_type(g, t), *u = c_type(g, vector(unsigned_of((DType)t.dt), t.lanes));
-    text_printf(to, "#if defined(__clang__)\n    return (%s)(((%s)%s_greater(a, b) & (%s)%s_greater(b, a)) | (%s)(a != a) | (%s)(b != b));\n",
+    const char *n = type_text(g, t), *v = c_type(g, t),
+               *u = c_type(g, vector(unsigned_of((DType)t.dt), t.lanes));
+    text_printf(to,
+                "#if defined(__clang__)\n    return (%s)(((%s)%s_greater(a, b) & (%s)%s_greater(b, a)) | "
+                "(%s)(a != a) | (%s)(b != b));\n",
                 v, u, n, u, n, u, u);
-    text_printf(to, "#else\n    return -(%s)((%s)%s_lesser(-a, -b) | (%s)%s_lesser(-b, -a));\n#endif\n}\n", v, u, n, u, n);
+    text_printf(to, "#else\n    return -(%s)((%s)%s_lesser(-a, -b) | (%s)%s_lesser(-b, -a));\n#endif\n}\n", v,
+                u, n, u, n);
 }
 
 static void needs(Gen *g, ExprKind op, Type t) {
@@ -144,7 +178,7 @@ const char *vector_op(Gen *g, ExprKind op, Type arg, Type res) {
     if (is_compare(op)) res.dt = BOOL;
     const char *text = gnu_text((DType)arg.dt, op);
     if (op == E_CAST) vector_cast(g, arg, res, gnu);
-    else if (op == E_BITS) text_printf(gnu, "    return (%s)a;\n}\n", result);
+    else if (op == E_BITS && !c_sub_byte((DType)res.dt)) text_printf(gnu, "    return (%s)a;\n}\n", result);
     else if (dt_float((DType)arg.dt) && is_wide(op)) vector_wide(g, op, arg, gnu);
     else if (op == E_MAX && dt_float((DType)arg.dt)) put_max(g, gnu, arg);
     else if (text) put_gnu(g, gnu, text, arg);
@@ -166,7 +200,8 @@ const char *vector_splat(Gen *g, Type t) {
     for (int i = 0; i < t.lanes; i++) text_put(g->gnu, i ? ", a" : "a");
     text_put(g->gnu, "};\n}\n");
     signature(g->plain, v, name, 1, &e, "a");
-    text_printf(g->plain, "    %s r = {0};\n    for (int i = 0; i < %d; i++) r.e[i] = a;\n    return r;\n}\n", v, t.lanes);
+    text_printf(g->plain, "    %s r = {0};\n    for (int i = 0; i < %d; i++) r.e[i] = a;\n    return r;\n}\n",
+                v, t.lanes);
     return name;
 }
 
@@ -177,29 +212,38 @@ const char *vector_lane(Gen *g, Type t) {
     Text *numbers = text_new(g->c);
     for (int i = 0; i < t.lanes; i++) text_printf(numbers, "%s%d", i ? ", " : "", i);
     text_printf(g->gnu, "INLINE %s %s(void) {\n    return (%s){%s};\n}\n", v, name, v, numbers->s);
-    text_printf(g->plain, "INLINE %s %s(void) {\n    const %s r = {{%s}};\n    return r;\n}\n", v, name, v, numbers->s);
+    text_printf(g->plain, "INLINE %s %s(void) {\n    const %s r = {{%s}};\n    return r;\n}\n", v, name, v,
+                numbers->s);
     return name;
 }
 
-/* a < b ? a : b as one instruction. GCC does not see it in a blend; Clang 14 does, and takes -0 for +0 when b is a constant. */
+/* a < b ? a : b as one instruction. GCC does not see it in a blend; Clang 14 does, and takes -0 for +0 when b
+ * is a constant. */
 const char *vector_pick(Gen *g, bool lesser, Type t) {
     const char *name = gd_format(g->c, "%s_%s", type_text(g, t), lesser ? "lesser" : "greater");
     if (!helper_new(g, name)) return name;
-    const char *v = c_type(g, t), *types[] = {v, v}, *select = vector_op(g, E_SELECT, t, t), *s = t.dt == F32 ? "ps" : "pd";
+    const char *v = c_type(g, t), *types[] = {v, v}, *select = vector_op(g, E_SELECT, t, t),
+               *s = t.dt == F32 ? "ps" : "pd";
     const char *word = lesser ? "min" : "max", *order = lesser ? "<" : ">";
     const char *mask = c_mask(g, t.lanes, gd_dtypes[t.dt].bytes);
     int bytes = t.lanes * gd_dtypes[t.dt].bytes;
     signature(g->gnu, v, name, 2, types, "ab");
     if (bytes == 64)
-        text_printf(g->gnu, "#if defined(__AVX512F__) && defined(__clang__)\n    return __builtin_ia32_%s%s512(a, b, 4);\n"
-                            "#elif defined(__AVX512F__)\n    return __builtin_ia32_%s%s512_mask(a, b, a, %s, 4);\n#else\n",
-                    word, s, word, s, t.dt == F32 ? "0xffff" : "0xff");
+        text_printf(
+            g->gnu,
+            "#if defined(__AVX512F__) && defined(__clang__)\n    return __builtin_ia32_%s%s512(a, b, 4);\n"
+            "#elif defined(__AVX512F__)\n    return __builtin_ia32_%s%s512_mask(a, b, a, %s, 4);\n#else\n",
+            word, s, word, s, t.dt == F32 ? "0xffff" : "0xff");
     else if (bytes == 32 || bytes == 16)
-        text_printf(g->gnu, "#if defined(%s)\n    return __builtin_ia32_%s%s%s(a, b);\n#else\n", bytes == 32 ? "__AVX__" : "__SSE2__", word, s,
-                    bytes == 32 ? "256" : "");
-    text_printf(g->gnu, "    return %s((%s)(a %s b), a, b);\n%s}\n", select, mask, order, bytes == 64 || bytes == 32 || bytes == 16 ? "#endif\n" : "");
+        text_printf(g->gnu, "#if defined(%s)\n    return __builtin_ia32_%s%s%s(a, b);\n#else\n",
+                    bytes == 32 ? "__AVX__" : "__SSE2__", word, s, bytes == 32 ? "256" : "");
+    text_printf(g->gnu, "    return %s((%s)(a %s b), a, b);\n%s}\n", select, mask, order,
+                bytes == 64 || bytes == 32 || bytes == 16 ? "#endif\n" : "");
     signature(g->plain, v, name, 2, types, "ab");
-    text_printf(g->plain, "    for (int i = 0; i < %d; i++) a.e[i] = a.e[i] %s b.e[i] ? a.e[i] : b.e[i];\n    return a;\n}\n", t.lanes, order);
+    text_printf(
+        g->plain,
+        "    for (int i = 0; i < %d; i++) a.e[i] = a.e[i] %s b.e[i] ? a.e[i] : b.e[i];\n    return a;\n}\n",
+        t.lanes, order);
     return name;
 }
 
@@ -211,7 +255,9 @@ const char *vector_relu(Gen *g, Type t) {
     signature(g->gnu, v, name, 1, &v, "a");
     text_printf(g->gnu, "    return (%s)((%s)a & ~(%s)(a <= (%s){0}));\n}\n", v, m, m, v);
     signature(g->plain, v, name, 1, &v, "a");
-    text_printf(g->plain, "    for (int i = 0; i < %d; i++) a.e[i] = a.e[i] <= 0 ? 0 : a.e[i];\n    return a;\n}\n", t.lanes);
+    text_printf(g->plain,
+                "    for (int i = 0; i < %d; i++) a.e[i] = a.e[i] <= 0 ? 0 : a.e[i];\n    return a;\n}\n",
+                t.lanes);
     return name;
 }
 
@@ -221,8 +267,8 @@ const char *vector_relu(Gen *g, Type t) {
 static const char *at_type(Gen *g, Type t) {
     const char *name = gd_format(g->c, "%s_at", type_text(g, t));
     if (helper_new(g, name))
-        text_printf(g->gnu, "typedef %s %s __attribute__((vector_size(%d), aligned(%d), may_alias));\n", c_elem((DType)t.dt), name,
-                    t.lanes * gd_dtypes[t.dt].bytes, gd_dtypes[t.dt].bytes);
+        text_printf(g->gnu, "typedef %s %s __attribute__((vector_size(%d), aligned(%d), may_alias));\n",
+                    c_elem((DType)t.dt), name, t.lanes * gd_dtypes[t.dt].bytes, gd_dtypes[t.dt].bytes);
     return name;
 }
 
@@ -232,20 +278,36 @@ static bool counted_wide(Gen *g, Type t, bool store, Text *to) {
     const char *v = c_type(g, t), *f = size == 4 ? "float" : "double", *s = size == 4 ? "ps" : "pd";
     Type ft = vector(size == 4 ? F32 : F64, t.lanes);
     if (size >= 4 && bytes == 64) {
-        text_printf(to, "#if defined(__AVX512F__)\n    const unsigned k = n >= %d ? %s : (1u << (n < 0 ? 0 : n)) - 1u;\n", t.lanes,
-                    size == 4 ? "0xffffu" : "0xffu");
+        text_printf(
+            to,
+            "#if defined(__AVX512F__)\n    const unsigned k = n >= %d ? %s : (1u << (n < 0 ? 0 : n)) - 1u;\n",
+            t.lanes, size == 4 ? "0xffffu" : "0xffu");
         const char *mask = size == 4 ? "(unsigned short)k" : "(unsigned char)k", *fv = c_type(g, ft);
-        if (store) text_printf(to, "    __builtin_ia32_storeu%s512_mask((%s *)(void *)p, (%s)a, %s);\n#else\n", s, f, fv, mask);
-        else text_printf(to, "    return (%s)__builtin_ia32_loadu%s512_mask((const %s *)(const void *)p, (%s){0}, %s);\n#else\n", v, s, f, fv, mask);
+        if (store)
+            text_printf(to, "    __builtin_ia32_storeu%s512_mask((%s *)(void *)p, (%s)a, %s);\n#else\n", s, f,
+                        fv, mask);
+        else
+            text_printf(to,
+                        "    return (%s)__builtin_ia32_loadu%s512_mask((const %s *)(const void *)p, (%s){0}, "
+                        "%s);\n#else\n",
+                        v, s, f, fv, mask);
         return true;
     }
     if (size == 4 && (bytes == 32 || bytes == 16)) {
-        const char *wide = bytes == 32 ? "256" : "", *fv = c_type(g, ft), *iv = c_mask(g, t.lanes, 4), *lane = vector_lane(g, vector(I32, t.lanes));
+        const char *wide = bytes == 32 ? "256" : "", *fv = c_type(g, ft), *iv = c_mask(g, t.lanes, 4),
+                   *lane = vector_lane(g, vector(I32, t.lanes));
         const char *splat = vector_splat(g, vector(I32, t.lanes));
-        text_printf(to, "#if defined(__AVX__)\n    const %s k = (%s)(%s() < %s((int32_t)(n < 0 ? 0 : n < %d ? n : %d)));\n", iv, iv, lane, splat,
-                    t.lanes, t.lanes);
-        if (store) text_printf(to, "    __builtin_ia32_maskstoreps%s((%s *)(void *)p, k, (%s)a);\n#else\n", wide, fv, fv);
-        else text_printf(to, "    return (%s)__builtin_ia32_maskloadps%s((const %s *)(const void *)p, k);\n#else\n", v, wide, fv);
+        text_printf(to,
+                    "#if defined(__AVX__)\n    const %s k = (%s)(%s() < %s((int32_t)(n < 0 ? 0 : n < %d ? n "
+                    ": %d)));\n",
+                    iv, iv, lane, splat, t.lanes, t.lanes);
+        if (store)
+            text_printf(to, "    __builtin_ia32_maskstoreps%s((%s *)(void *)p, k, (%s)a);\n#else\n", wide, fv,
+                        fv);
+        else
+            text_printf(
+                to, "    return (%s)__builtin_ia32_maskloadps%s((const %s *)(const void *)p, k);\n#else\n", v,
+                wide, fv);
         return true;
     }
     return false;
@@ -266,8 +328,10 @@ const char *vector_load(Gen *g, Type t, bool counted) {
         bool wide = !plain && counted && !truth && counted_wide(g, t, false, to);
         if (!plain && at) text_printf(to, "    return *(const %s *)p;\n}\n", at);
         else
-            text_printf(to, "    %s r = {0};\n    for (int i = 0; i < %d%s; i++) LANE(r, i) = %s;\n    return r;\n%s}\n", v, t.lanes,
-                        counted ? " && i < n" : "", value, wide ? "#endif\n" : "");
+            text_printf(
+                to,
+                "    %s r = {0};\n    for (int i = 0; i < %d%s; i++) LANE(r, i) = %s;\n    return r;\n%s}\n",
+                v, t.lanes, counted ? " && i < n" : "", value, wide ? "#endif\n" : "");
         text_putn(all, to->s, to->n);
     }
     return name;
@@ -278,7 +342,8 @@ const char *vector_store(Gen *g, Type t, bool counted) {
     if (!helper_new(g, name)) return name;
     bool truth = t.dt == BOOL;
     Type st = truth ? vector(I8, t.lanes) : t;
-    const char *v = c_type(g, st), *at = counted || truth ? NULL : at_type(g, t), *e = gd_format(g->c, "%s *", c_elem((DType)t.dt));
+    const char *v = c_type(g, st), *at = counted || truth ? NULL : at_type(g, t),
+               *e = gd_format(g->c, "%s *", c_elem((DType)t.dt));
     const char *types[] = {e, counted ? "int64_t" : v, v};
     const char *value = truth ? "LANE(a, i) & 1" : "LANE(a, i)";
     for (int plain = 0; plain < 2; plain++) {
@@ -287,7 +352,8 @@ const char *vector_store(Gen *g, Type t, bool counted) {
         bool wide = !plain && counted && !truth && counted_wide(g, t, true, to);
         if (!plain && at) text_printf(to, "    *(%s *)p = a;\n}\n", at);
         else
-            text_printf(to, "    for (int i = 0; i < %d%s; i++) p[i] = %s%s;\n%s}\n", t.lanes, counted ? " && i < n" : "", truth ? "(uint8_t)" : "",
+            text_printf(to, "    for (int i = 0; i < %d%s; i++) p[i] = %s%s;\n%s}\n", t.lanes,
+                        counted ? " && i < n" : "", truth ? "(uint8_t)" : "",
                         truth ? "(LANE(a, i) & 1)" : value, wide ? "#endif\n" : "");
         text_putn(all, to->s, to->n);
     }

@@ -81,7 +81,7 @@ static void sweep(Dce *d, Graph *g) {
         }
         g->nodes.v[--kept] = n;
     }
-    memmove(g->nodes.v, g->nodes.v + kept, (size_t)(g->nodes.n - kept) * sizeof *g->nodes.v);
+    if (kept) memmove(g->nodes.v, g->nodes.v + kept, (size_t)(g->nodes.n - kept) * sizeof *g->nodes.v);
     g->nodes.n -= kept;
 }
 

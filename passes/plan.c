@@ -309,7 +309,7 @@ static bool fits(const Slot *s, const Part *t) {
 
 static Expr *fill_slots(Plan *k, Parts *parts) {
     VEC(Slot *) slots = {0};
-    qsort(parts->v, (size_t)parts->n, sizeof *parts->v, by_likely);
+    if (parts->n) qsort(parts->v, (size_t)parts->n, sizeof *parts->v, by_likely);
     for (int i = 0; i < parts->n; i++) {
         Part *t = parts->v[i];
         Slot *best = NULL; /* the tightest: parts come largest first */

@@ -49,7 +49,7 @@ static void through_passes(Ctx *c, void *arg) {
 
 static void random_programs(void **state) {
     (void)state;
-    for (uint64_t seed = 1; seed <= 1000; seed++) {
+    for (uint64_t seed = 1; seed <= 500; seed++) {
         Ctx *c = gd_open(NULL);
         if (gd_enter(c, through_passes, &seed)) fail_msg("seed %d: %s", (int)seed, gd_diag(c, 0)->message);
         gd_close(c);

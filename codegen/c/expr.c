@@ -182,17 +182,23 @@ static void put_load(Gen *g, const Expr *e, int prec) {
 
 /* ---- operators on scalars ---- */
 
-/* A comparison that the type's range decides; compilers warn about those. */
+/* A comparison that is decided by the range of the type, or by comparing a thing with itself: compilers warn.
+ */
 static bool decided(const Expr *e, bool *value) {
-    if (e->kind != E_LT && e->kind != E_LE) return false;
+    bool equal = e->kind == E_EQ || e->kind == E_NE, order = e->kind == E_LT || e->kind == E_LE;
+    if ((!equal && !order) || e->type.lanes > 1) return false;
     DType t = (DType)e->arg[0]->type.dt;
-    if (!dt_int(t) || e->type.lanes > 1) return false;
+    if (!dt_float(t) && e->arg[0] == e->arg[1]) {
+        *value = e->kind == E_EQ || e->kind == E_LE;
+        return true;
+    }
+    if (!dt_int(t) || equal) return false;
     bool is_signed = gd_dtypes[t].kind == DK_INT;
     uint64_t hi = ~0ull >> (64 - c_width(t) + is_signed), lo = is_signed ? 0 - hi - 1 : 0;
     for (int i = 0; i < 2; i++) {
         const Expr *k = e->arg[i];
-        if (!is_const(k) || k->bits != (i ? (e->kind == E_LT ? lo : hi) : (e->kind == E_LT ? hi : lo)))
-            continue;
+        bool end = (i == 1) == (e->kind == E_LT); /* x < lo, lo <= x; hi < x, x <= hi */
+        if (!is_const(k) || k->bits != (end ? lo : hi)) continue;
         *value = e->kind == E_LE;
         return true;
     }

@@ -112,6 +112,14 @@ static void put_value(Gen *g, const Expr *e) {
     put_expr(g, e, e->type.dt == BOOL ? P_UNARY : P_COND);
 }
 
+/* Is the element stored to itself? */
+static bool keeps(Gen *g, const Stmt *s, int64_t i) {
+    int64_t from;
+    return s->e->kind == E_LOAD && buf_root(s->e->buf) == buf_root(s->buf) &&
+           s->e->nargs == s->e->buf->rank && is_int(buf_address(g->c, s->e->buf, s->e->arg), &from) &&
+           from == i;
+}
+
 /* A store to a variable; false: it has no variable. */
 static bool store_register(Gen *g, Stmt *s) {
     Buf *root = buf_root(s->buf);
@@ -119,7 +127,7 @@ static bool store_register(Gen *g, Stmt *s) {
     int64_t i;
     if (r && !r->any_read) return true;
     if (!r || r->array || !is_int(buf_address(g->c, s->buf, s->index), &i)) return false;
-    if (!r->read[i]) return true; /* nothing reads it */
+    if (!r->read[i] || keeps(g, s, i)) return true;
     if (s->mask) flush(g, 0);
     begin_line(g);
     if (s->mask) {

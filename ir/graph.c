@@ -119,7 +119,8 @@ Value *const_ints(Graph *g, int n, const int64_t *v) {
 
 Value *const_scalar(Graph *g, DType dt, double x) {
     void *data = gd_alloc_aligned(g->c, 16);
-    gd_store_bits(dt, data, dt_small(dt) ? expr_cast(g->c, expr_num(g->c, F32, x), dt)->bits : gd_to_bits(dt, x));
+    bool number = gd_dtypes[dt].kind != DK_STRING && gd_dtypes[dt].kind != DK_COMPLEX; /* else zero bytes */
+    if (number) gd_store_bits(dt, data, dt_small(dt) ? expr_cast(g->c, expr_num(g->c, F32, x), dt)->bits : gd_to_bits(dt, x));
     return graph_const(g, dt, 0, NULL, data);
 }
 

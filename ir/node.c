@@ -48,6 +48,7 @@ void node_dtype(Node *n, const char *attr, DType v) { slot(n, attr, AT_DTYPE)->i
 #define LIST_SETTER(NAME, KIND, T, FIELD)                                                                     \
     void NAME(Node *n, const char *attr, int count, T const *v) {                                            \
         Attr *a = slot(n, attr, KIND);                                                                       \
+        if (count < 0) count = 0; /* the rank of a value that failed */                                      \
         T *copy = gd_alloc_array(n->graph->c, (size_t)(count > 0 ? count : 1), sizeof(T));                   \
         if (count) memcpy(copy, v, (size_t)count * sizeof(T));                                               \
         a->n = count;                                                                                        \
@@ -144,9 +145,22 @@ int node_axis(Node *n, int64_t axis, int rank) {
     return (int)(axis < 0 ? axis + rank : axis);
 }
 
+/* No dim is negative, and the bytes that the numbers among them make (zeros aside) are a number. */
+static void check_sizes(const Node *n, DType dt, int rank, Expr *const *dim) {
+    int64_t bytes = gd_dtypes[dt].bytes, d;
+    for (int i = 0; i < rank; i++) {
+        if (!is_int(dim[i], &d)) continue;
+        if (d < 0) { node_error(n, 301, NULL, "axis %d of the result would have %lld elements", i, (long long)d); return; }
+        if (!d || !__builtin_mul_overflow(bytes, d, &bytes)) continue;
+        node_error(n, 505, NULL, "the size of the result overflows");
+        return;
+    }
+}
+
 void node_out(Node *n, int port, DType dt, int rank, Expr *const *dim) {
     Value *v = n->out[port];
     if (!v) return;
+    check_sizes(n, dt, rank, dim);
     v->dt = dt;
     v->rank = rank;
     v->dim = gd_new_array(n->graph->c, Expr *, rank > 0 ? rank : 1);

@@ -9,7 +9,7 @@ static bool same_dims(const Value *x, int rank, Expr *const *dim) {
 }
 
 static Value *with_dims(Graph *g, const char *op, Value *x, int rank, Expr *const *dim) {
-    if (same_dims(x, rank, dim)) return x;
+    if (x->rank < 0 || rank < 0 || same_dims(x, rank, dim)) return x;
     Node *n = node_begin(g, op);
     node_input(n, x);
     node_dims(n, "dims", rank, dim);

@@ -32,7 +32,7 @@ static void over(Names *s, const Value *x, const Axes *axes) {
     Expr *count = expr_int(c, 1);
     for (int i = 0; i < axes->n; i++) {
         list[i] = axes->axis[i];
-        count = expr_mul(c, count, x->dim[list[i]]);
+        if (x->rank >= 0) count = expr_mul(c, count, x->dim[list[i]]);
     }
     *a = (Attr){.kind = AT_INTS, .n = axes->n, .ints = list};
     map_puts(s->attrs, "axes", a);
@@ -104,6 +104,7 @@ static void import_hardmax(Import *n) {
         v = build_unsqueeze(g, x, 0);
         axis = 0;
     }
+    if (v->rank < 0) return;
     Node *best = node_begin(g, "argmax");
     node_input(best, v);
     node_int(best, "axis", axis);
@@ -297,6 +298,7 @@ static void import_lp_norm(Import *n) {
 /* Sums of `size` neighbours along axis 1: a window over [N, 1, C, ...]. */
 static Value *neighbour_sum(Graph *g, Value *x, int64_t size) {
     Ctx *c = g->c;
+    if (x->rank < 0) return x;
     int rank = x->rank + 1, spatial = rank - 2;
     Expr *dim[MAX_RANK], *lo[MAX_RANK], *hi[MAX_RANK], *kernel[MAX_RANK], *zero = expr_int(c, 0);
     int64_t ones[MAX_RANK];

@@ -260,14 +260,18 @@ static Written written(Reader *r, const char *word) {
     return w;
 }
 
+/* The digits at the end of a name as the printer makes them; NULL: none. */
+static const char *suffix(const char *name) {
+    const char *u = strrchr(name, '_');
+    bool number = u && isdigit((unsigned char)u[1]) && (u[1] != '0' || !u[2]) && strlen(u) <= 9;
+    return number && !u[1 + strspn(u + 1, "0123456789")] ? u + 1 : NULL;
+}
+
 /* The id is the number at the end of the name, when it is free. */
 static int id_of(Reader *r, const char *name) {
-    const char *u = strrchr(name, '_');
-    int *next = r->top->next_id, id = *next;
-    if (u && isdigit((unsigned char)u[1]) && (u[1] != '0' || !u[2]) && strlen(u) <= 9 && u[1 + strspn(u + 1, "0123456789")] == 0) {
-        id = (int)strtol(u + 1, NULL, 10);
-        if (id > gd_budget(r->c)->max_nodes || map_has(r->ids, &id, sizeof id)) id = *next;
-    }
+    const char *digits = suffix(name);
+    int *next = r->top->next_id, id = digits ? (int)strtol(digits, NULL, 10) : *next;
+    if (id > gd_budget(r->c)->max_nodes || map_has(r->ids, &id, sizeof id)) id = *next;
     if (id >= *next) *next = id + 1;
     map_put(r->ids, &id, sizeof id, r);
     return id;
@@ -283,7 +287,7 @@ static void define(Reader *r, const Written *w, Value *v) {
     b->v = v;
     vec_push(r->c, &r->bound, b);
     v->id = id_of(r, w->name);
-    v->label = w->label;
+    v->label = w->label || suffix(w->name) ? w->label : w->name; /* a name that a person chose */
     v->source = w->source;
     v->order = w->order;
     v->place = (uint8_t)w->place;
@@ -321,9 +325,10 @@ static void arguments(Reader *r, Graph *g) {
         Written w = written(r, parse_word(&r->s));
         if (!w.typed || w.elems || w.data) parse_fail(&r->s, NULL, "an input has a type and no known elements");
         Value *v = make_value(g, &w);
+        if (!w.label && !g->outer) w.label = w.name;
         define(r, &w, v);
         vec_push(r->c, &g->in, v);
-        vec_push(r->c, &g->in_names, w.label ? w.label : w.name);
+        vec_push(r->c, &g->in_names, v->label);
     } while (parse_eat(&r->s, ","));
     parse_need(&r->s, ")");
 }
@@ -409,7 +414,7 @@ static void operands(Reader *r, Node *n) {
         do node_input(n, used(r));
         while (parse_eat(s, ","));
     }
-    if (!parse_eat(s, "{")) return;
+    if (!parse_eat(s, "{") || parse_eat(s, "}")) return;
     do attribute(r, n);
     while (parse_eat(s, ","));
     parse_need(s, "}");
@@ -493,17 +498,33 @@ static void regions(Reader *r, Node *n) {
     n->nregions = v.n;
 }
 
-/* a: T, b: T = op x, y {attr=value} ; label */
+/* The '=' between outputs and op, if the line has one: neither in quotes nor of `order=`, `==` or `<=`. */
+static const char *equals_sign(Reader *r) {
+    bool quote = false;
+    for (const char *q = r->s.at, *end = line_end(r); q < end && (quote || *q != ';'); q++) {
+        if (*q == '"') quote = !quote;
+        if (quote || *q != '=') continue;
+        bool order = q - r->s.line_start > 5 && !memcmp(q - 5, "order", 5);
+        if (q + 1 < end && q[1] == '=') q++;
+        else if (!order && (q == r->s.line_start || !strchr("!<>", q[-1]))) return q;
+    }
+    return NULL;
+}
+
+/* a: T, b: T = op x, y {attr=value} ; label
+   The types may use symbols that an attribute defines, so the outputs are read last. */
 static void node(Reader *r, Graph *g) {
-    Parser *s = &r->s;
-    const char *note = r->note, *start = s->at, *word = parse_word(s);
+    Parser *s = &r->s, outputs = *s, rest;
+    const char *note = r->note, *word = parse_word(s), *start = outputs.at;
     int line = s->line;
     VEC(Written) w = {0};
     parse_space(s);
-    if (s->at < s->end && strchr(":,=\"#", *s->at)) {
-        vec_push(r->c, &w, written(r, word));
-        while (parse_eat(s, ",")) vec_push(r->c, &w, written(r, parse_word(s)));
-        parse_need(s, "=");
+    bool makes = s->at < s->end && strchr(":,=\"#", *s->at);
+    if (makes) {
+        const char *equals = equals_sign(r);
+        if (!equals) parse_fail(s, NULL, "'=' is missing");
+        s->at = equals + 1;
+        parse_space(s);
         start = s->at;
         word = parse_word(s);
     }
@@ -513,6 +534,14 @@ static void node(Reader *r, Graph *g) {
     required(r, n);
     n->note = note;
     n->label = at_end(r) ? comment(r) : NULL;
+    rest = *s;
+    if (makes) {
+        *s = outputs;
+        do vec_push(r->c, &w, written(r, parse_word(s)));
+        while (parse_eat(s, ","));
+        parse_need(s, "=");
+        *s = rest;
+    }
     next_line(r);
     regions(r, n);
     finish(r, n, w.v, w.n, line);

@@ -9,6 +9,7 @@ typedef struct Verifier {
     Ctx *s;        /* scratch */
     const Graph *top;
     const char *fault;
+    bool printable; /* the fault is one that the printer lives with */
     Map *where;    /* Value -> the Graph it can be used in now; NULL: no more */
     Map *ids;
     Map *defined;  /* symbols, as long as they are */
@@ -27,6 +28,11 @@ static bool fail(Verifier *k, const char *fmt, ...) {
     return false;
 }
 
+static bool dislocated(Verifier *k, const char *at, const char *what, const char *of) {
+    k->printable = !k->fault;
+    return fail(k, "%s: %s%s", at, what, of);
+}
+
 static const char *name(Verifier *k, const Value *v) { return value_name_text(k->s, v); }
 
 /* ---- expressions ---- */
@@ -37,7 +43,7 @@ static bool expr_good(Verifier *k, const Expr *e, const char *what) {
     if (e->kind == E_LOAD || e->kind == E_LANE || e->kind == E_CALL || e->type.lanes != 1)
         return fail(k, "%s: %s is no expression over symbols", what, expr_text(k->s, e));
     if (e->kind == E_VAR && (e->var->kind != V_SYM || !map_getp(k->defined, e->var)))
-        return fail(k, "%s: symbol %s is not defined here", what, e->var->name);
+        return dislocated(k, what, "uses a symbol that is not defined here: ", e->var->name);
     for (int i = 0; i < e->nargs; i++)
         if (!expr_good(k, e->arg[i], what)) return false;
     map_putp(k->good, e, (void *)e);
@@ -97,7 +103,7 @@ static bool layout_good(Verifier *k, const Value *v) {
 
 /* A value comes into being in g. */
 static bool define(Verifier *k, const Graph *g, const Value *v) {
-    if (map_has(k->ids, &v->id, sizeof v->id)) return fail(k, "%s: its id is taken", name(k, v));
+    if (map_has(k->ids, &v->id, sizeof v->id)) return dislocated(k, name(k, v), "its id is taken", "");
     if (v->id < 0 || v->id >= *k->top->next_id) return fail(k, "%s: its id is not one of this graph", name(k, v));
     map_put(k->ids, &v->id, sizeof v->id, k);
     map_putp(k->where, v, (void *)g);
@@ -106,7 +112,7 @@ static bool define(Verifier *k, const Graph *g, const Value *v) {
 
 static bool usable(Verifier *k, const Value *v, const char *by) {
     if (!v) return fail(k, "%s uses no value where it needs one", by);
-    return map_getp(k->where, v) || fail(k, "%s uses %s, which is not made before it", by, name(k, v));
+    return map_getp(k->where, v) || dislocated(k, by, "uses a value that is not made before it: ", name(k, v));
 }
 
 /* ---- nodes ---- */
@@ -237,7 +243,7 @@ static bool into_good(Verifier *k, const Graph *g) {
     return true;
 }
 
-typedef struct Job { const Graph *g; const char *fault; } Job;
+typedef struct Job { const Graph *g; const char *fault; bool printable; } Job;
 
 static void verify(Ctx *s, void *arg) {
     Job *j = arg;
@@ -247,18 +253,19 @@ static void verify(Ctx *s, void *arg) {
     if (j->g->outer || !text_identifier(j->g->name)) fail(&k, "the graph has no sane name");
     else if (symbols_good(&k) && graph_good(&k, j->g)) into_good(&k, j->g);
     j->fault = k.fault;
+    j->printable = k.printable;
 }
 
 const char *graph_fault(const Graph *g) {
-    Job j = {g, NULL};
+    Job j = {g, NULL, false};
     gd_scratch(g->c, verify, &j);
     return j.fault;
 }
 
 void graph_verify(const Graph *g) {
-    const char *fault = graph_fault(g);
-    if (!fault) return;
+    Job j = {g, NULL, false};
+    gd_scratch(g->c, verify, &j);
     Text *t = text_new(g->c);
-    graph_print_brief(t, g);
-    gd_bug(g->c, "broken graph: %s\n%.100000s", fault, t->s);
+    if (j.fault && j.printable) graph_print_brief(t, g);
+    if (j.fault) gd_bug(g->c, "broken graph: %s\n%.100000s", j.fault, t->s);
 }

@@ -179,7 +179,6 @@ static void part(Sink *t, int k, Block *to, Expr *start, Expr *trip, int64_t siz
         scale = i == ninner - 1 ? 1 : t->plan->lanes;
         if (d.mode == L_VECTOR && d.trip) { /* fewer lanes at the end: what is left behind the vectors before */
             Expr *rest = expr_sub(c, a->trip, at);
-            if (i) rest = expr_sub(c, rest, expr_mul(c, expr_int(c, d.width), expr_var(c, t->inner[t->n - 1].at)));
             d.trip = expr2(c, E_MAX, expr2(c, E_MIN, expr_int(c, d.width), rest), expr_int(c, 0));
         } else if (d.mode == L_VECTOR) d.trip = expr_int(c, d.width);
         d.at = var_new(c, V_LOOP, scalar(I64), a->var->name, 0, expr_max(c, d.trip) - 1);

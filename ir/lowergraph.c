@@ -141,14 +141,18 @@ static void fill(Lower *L, Value *v, Buf *b, Expr *(*elem)(Lower *, Value *, Exp
 /* The parts of w that no input stored in it fills: everything, or the slabs around the inputs that lie inside. */
 static void fill_rest(Lower *L, Node *n, Value *w, Buf *b) {
     Ctx *c = L->c;
-    int inside = 0;
-    for (int i = 0; i < n->nin; i++) inside += n->in[i] && n->in[i]->into == w;
-    if (!inside) { fill(L, w, b, lower_compute); return; }
+    int inside = 0, held = 0;
+    Expr *at[MAX_RANK];
+    for (int i = 0; i < n->nin; i++) {
+        inside += n->in[i] && n->in[i]->into == w;
+        held += n->op->holds && n->op->holds(n, i, at);
+    }
+    if (!inside && held < 2) { fill(L, w, b, lower_compute); return; }
     if (n->op->flags & OF_SAME_DATA) return;
-    if (n->nin > 1) { /* a concat: the inputs not stored in it are copied, each to its place */
+    if (held > 1) { /* a concat: the inputs not stored in it are copied, each to its place */
         for (int i = 0; i < n->nin; i++) {
             Value *v = n->in[i];
-            Expr *lo[MAX_RANK], *idx[MAX_RANK], *at[MAX_RANK];
+            Expr *lo[MAX_RANK], *idx[MAX_RANK];
             if (!v || v->into == w) continue;
             n->op->holds(n, i, lo);
             for (int k = 0; k < w->rank; k++) {

@@ -131,10 +131,11 @@ static Var *symbol(Reader *r, bool data) {
     int64_t lo = parse_int(s);
     parse_need(s, "..");
     int64_t hi = parse_int(s);
-    if (lo > hi || (!data && lo < 0)) parse_fail(s, NULL, "the range of %.80s is empty or negative", word);
+    if (lo > hi) parse_fail(s, NULL, "the range of %.80s is empty", word);
     Var *v = graph_symbol(r->top, word, lo, hi);
     if (parse_eat(s, "max")) v->def = parse_index(s);
     v->data = data || parse_eat(s, "data");
+    if (!v->data && lo < 0) parse_fail(s, NULL, "%.80s is a size, but its range is negative", word);
     Name *n = gd_new(r->c, Name);
     n->var = v;
     map_puts(s->names, word, n);

@@ -80,7 +80,8 @@ static void build(Ctx *c, void *arg) {
     Value *y = conv(g, x, wv, bv, 1);
     g->label = NULL;
     y->label = "y1";
-    y->order = (const uint8_t[]){0, 2, 3, 1};
+    static const uint8_t order[] = {0, 2, 3, 1};
+    y->order = order;
     y->place = PL_INLINE;
     y->def->note = "first layer";
     Value *z = make(g, "relu", y);
@@ -204,7 +205,15 @@ static void by_hand(void **state) {
     (void)state;
     becomes("; a comment\n\ngraph mlp(x: f32[N,2], y: f32[M,2]) -> (\"sum\": f32[2,2])   after import\n\n  where N in 1..8, M in 1..8\n{\n"
             "  const w: f32[2,2] = [1, 2, 3, 4]   ; weights\n"
-            "\n  s = sub x, y\n  m = add s, w {}\n  return m\n}\n", "");
+            "\n  s = sub x, y\n  m = add s, w {}\n  return m\n}\n",
+            "graph mlp(x_0 \"x\": f32[N,2], y_1 \"y\": f32[M,2]) -> (\"sum\": f32[2,2]) after import\n"
+            "  where N in 1..8, M in 1..8\n{\n"
+            "  const w_2 \"w\": f32[2,2] = [1.0, 2.0, 3.0, 4.0]\n"
+            "  check {cond=N == M | (N == 1 | M == 1), what=\"dims N and M do not broadcast\"}\n"
+            "  sub_6 \"s\": f32[N == 1 ? M : N,2] = sub x_0, y_1\n"
+            "  check {cond=(N == 1 ? M : N) == 2 | (N == 1 ? M : N) == 1, what=\"dims N == 1 ? M : N and 2 do not broadcast\"}\n"
+            "  add_10 \"m\": f32[2,2] = add sub_6, w_2\n"
+            "  return add_10\n}\n");
 }
 
 static void faults(void **state) {
@@ -310,6 +319,7 @@ static void survives(void **state) {
 /* ---- the verifier ---- */
 
 static void broken(Ctx *c, void *arg) {
+    static const uint8_t order[] = {1, 1};
     int what = *(int *)arg;
     Graph *g = graph_new(c, "net");
     Var *n = graph_symbol(g, "N", 1, 64);
@@ -336,7 +346,7 @@ static void broken(Ctx *c, void *arg) {
     case 11: m->in[0] = NULL; break;
     case 12: k->data = NULL; break;
     case 13: k->data = (const char *)k->data + 4; break;
-    case 14: y->order = (const uint8_t[]){1, 1}; break;
+    case 14: y->order = order; break;
     case 15: y->place = PL_LOCAL + 1; break;
     case 16: y->into = z; z->into = y; break;
     case 17: z->into = value_new(g, F32, 0, NULL); break;
@@ -382,7 +392,18 @@ static void composes(void **state) {
     Ctx *c = gd_open(NULL);
     const char *text = "";
     if (gd_enter(c, compose, &text)) fail_msg("%s", gd_diag(c, 0)->message);
-    assert_string_equal(text, "");
+    assert_string_equal(text,
+        "graph net(x_0 \"x\": f32[2,4]) -> (\"y\": f32[2,4]) after import\n{\n"
+        "  const c_3: f32[] = [4.0]\n  const c_10: f32[] = [0.0]\n  const c_15: f32[] = [1.5]\n"
+        "  reduce_sum_1: f32[2,1] = reduce_sum x_0 {axes=[1]}\n"
+        "  div_4: f32[2,1] = div reduce_sum_1, c_3\n"
+        "  sub_6: f32[2,4] = sub x_0, div_4\n"
+        "  cast_8: f16[2,4] = cast sub_6 {to=f16}\n"
+        "  less_11: bool[2,4] = less sub_6, c_10\n"
+        "  neg_13: f32[2,4] = neg sub_6\n"
+        "  mul_16: f32[2,4] = mul sub_6, c_15\n"
+        "  where_18: f32[2,4] = where less_11, neg_13, mul_16\n"
+        "  return where_18\n}\n");
     gd_close(c);
 }
 

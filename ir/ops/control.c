@@ -44,8 +44,47 @@ static bool local_to(const Expr *e, const Var *iter, const Attr *inner) {
 }
 static bool local_dim(const Parts *p, const Expr *e) { return local_to(e, p->iter, p->inner); }
 
+static bool same_kind(const Value *a, const Value *b) { return a->dt == b->dt && a->rank == b->rank && a->sequence == b->sequence; }
+
+static bool is_inner(const Attr *inner, const Expr *e) {
+    for (int i = 0; i < inner->n; i++)
+        if (e->kind == E_VAR && e->var == inner->syms[i]) return true;
+    return false;
+}
+
+/* A carried value, before the loop or after an iteration, against the region's argument. */
+static bool carries(const Parts *p, const Value *arg, const Value *v) {
+    bool fits = same_kind(arg, v);
+    for (int k = 0; fits && k < arg->rank; k++) fits = arg->dim[k] == v->dim[k] || is_inner(p->inner, arg->dim[k]);
+    return fits;
+}
+
+/* Whether inputs, outputs, symbols and the region belong together: a node read from a text may be anything. */
+static bool loop_fits(Node *n) {
+    const Attr *iter = node_attr(n, "iter");
+    if (n->nregions != 1 || iter->n != 1 || n->nin < 1) { node_error(n, 205, NULL, "a loop has one region and counts in one symbol"); return false; }
+    Parts p = parts(n);
+    const Value *goes = p.cond && p.body->out.n ? p.body->out.v[0] : NULL;
+    int symbols = p.cond + p.inner->n;
+    bool fits = p.scans >= 0 && n->nout == p.carried + p.scans && p.body->in.n == p.carried &&
+                p.body->out.n == p.cond + p.carried + p.scans && (p.trip || p.cond);
+    fits = fits && (!p.trip || type_eq(p.trip->type, scalar(I64))) && (!p.cond || (goes->dt == BOOL && !goes->rank));
+    fits = fits && (!n->in[0] || (n->in[0]->dt == BOOL && !n->in[0]->rank));
+    for (int i = 0; fits && i < p.carried; i++)
+        fits = n->in[1 + i] && carries(&p, p.body->in.v[i], n->in[1 + i]) && carries(&p, p.body->in.v[i], p.body->out.v[p.cond + i]);
+    for (int i = 0; fits && i < p.scans; i++) {
+        const Value *e = p.body->out.v[p.cond + p.carried + i];
+        fits = e->rank >= 0 && e->rank < MAX_RANK && !e->sequence;
+        for (int k = 0; fits && k < e->rank; k++) symbols += local_dim(&p, e->dim[k]);
+    }
+    fits = fits && p.syms->n == symbols;
+    if (!fits) node_error(n, 301, NULL, "what the loop carries and collects does not fit its region");
+    return fits;
+}
+
 static void loop_shape(Node *n) {
     Ctx *c = n->graph->c;
+    if (!loop_fits(n)) return;
     Parts p = parts(n);
     Expr *dim[MAX_RANK];
     for (int i = 0; i < p.carried; i++) {
@@ -434,8 +473,8 @@ static void import_loop(Import *n) {
     Var *iter = loop_iteration(g, trip);
     Making m = {.n = n, .attr = import_attr(n, "body"), .lead = 2, .results = 1};
     if (!set_carried(&m, n->nin - 2, n->in + 2)) return;
-    m.arg[0] = iteration_number(g, iter);
-    m.arg[1] = const_scalar(g, BOOL, 1);
+    m.arg[0] = value_new(g, I64, 0, NULL);
+    m.arg[1] = value_new(g, BOOL, 0, NULL);
     Graph *body = make_body(&m);
     if (!body) return;
     loop_argument(body, 1, always_true, NULL);
@@ -527,8 +566,23 @@ static Expr *branch_dim(const Node *n, int i, int k, int *at) {
     return expr_var(n->graph->c, node_attr(n, "syms")->syms[(*at)++]);
 }
 
+static bool branches_fit(Node *n) {
+    const Attr *syms = node_attr(n, "syms");
+    int differ = 0;
+    bool fits = n->nregions == 2 && n->in[0]->dt == BOOL && !n->in[0]->rank;
+    for (int r = 0; fits && r < 2; r++) fits = n->region[r]->out.n == n->nout && !n->region[r]->in.n;
+    for (int i = 0; fits && i < n->nout; i++) {
+        const Value *a = n->region[0]->out.v[i], *b = n->region[1]->out.v[i];
+        fits = a->dt == b->dt && a->rank == b->rank && a->sequence == b->sequence;
+        for (int k = 0; fits && k < a->rank; k++) differ += a->dim[k] != b->dim[k];
+    }
+    if (!fits || differ != syms->n) node_error(n, 301, NULL, "the outputs of the two branches do not fit together");
+    return fits && differ == syms->n;
+}
+
 static void if_shape(Node *n) {
     int at = 0;
+    if (!branches_fit(n)) return;
     for (int i = 0; i < n->nout; i++) {
         const Value *a = n->region[0]->out.v[i];
         Expr *dim[MAX_RANK];

@@ -1,7 +1,8 @@
 /* Reductions over axes, positions of extremes, running sums and products; ONNX's reductions over them.
 
-   When the last axis is among the reduced ones the sum runs in 16 fixed lanes, otherwise element after element in
-   index order (docs/numerics.md): what is computed never depends on the machine. Small floats accumulate in f32. */
+   When the last axis is among the reduced ones the sum runs in 16 fixed lanes, otherwise element after
+   element in index order (docs/numerics.md): what is computed never depends on the machine. Small floats
+   accumulate in f32. */
 #include "build.h"
 #include "grad.h"
 #include "lower.h"
@@ -31,7 +32,8 @@ static void masked_shape(Node *n) {
     const Value *x = n->in[0];
     Expr *dim[MAX_RANK];
     if (node_attr(n, "mask")->n != x->rank || node_attr(n, "axes")->n) {
-        node_error(n, 204, "either axes, or a mask", "attribute mask does not have an entry for each of %d axes", x->rank);
+        node_error(n, 204, "either axes, or a mask",
+                   "attribute mask does not have an entry for each of %d axes", x->rank);
         return;
     }
     for (int i = 0; i < x->rank; i++) dim[i] = masked_out(c, n, i, expr_int(c, 1), x->dim[i]);
@@ -47,7 +49,8 @@ static void reduce_shape(Node *n) {
     bool keep = attr_int(n, "keepdims") != 0;
     for (int i = 0; i < axes->n; i++)
         if (axes->ints[i] < 0 || axes->ints[i] >= x->rank) {
-            node_error(n, 204, NULL, "axis %lld is outside a tensor of rank %d", (long long)axes->ints[i], x->rank);
+            node_error(n, 204, NULL, "axis %lld is outside a tensor of rank %d", (long long)axes->ints[i],
+                       x->rank);
             return;
         }
     for (int i = 0; i < x->rank; i++) {
@@ -67,7 +70,9 @@ static ExprKind combine(const Node *n) {
 }
 
 /* The least (greatest) value of a type: the infinities of floats. */
-static Expr *extreme(Ctx *c, DType t, bool greatest) { return expr_num(c, t, greatest ? INFINITY : -INFINITY); }
+static Expr *extreme(Ctx *c, DType t, bool greatest) {
+    return expr_num(c, t, greatest ? INFINITY : -INFINITY);
+}
 
 static Expr *neutral(Ctx *c, ExprKind op, DType t) {
     if (op == E_ADD) return expr_num(c, t, 0);
@@ -76,7 +81,14 @@ static Expr *neutral(Ctx *c, ExprKind op, DType t) {
 }
 
 /* An input read with some axes running and the others fixed. */
-typedef struct Walk { Node *n; ExprKind op; bool masked; int nloops; int axis[MAX_RANK]; Expr *at[MAX_RANK]; } Walk;
+typedef struct Walk {
+    Node *n;
+    ExprKind op;
+    bool masked;
+    int nloops;
+    int axis[MAX_RANK];
+    Expr *at[MAX_RANK];
+} Walk;
 
 static Expr *walk_load(Lower *L, void *arg, Expr *const *k) {
     Walk *w = arg;
@@ -156,8 +168,8 @@ static Value *running(Graph *g, const char *op, Value *x, int axis, bool exclusi
     return node_finish(n);
 }
 
-/* The product of all others: of those before times of those after, along the reduced axes merged into one. No division,
-   so zeros do no harm. */
+/* The product of all others: of those before times of those after, along the reduced axes merged into one. No
+   division, so zeros do no harm. */
 static void prod_grad(Grad *G, Node *n, Value *const *dy) {
     Graph *g = G->g;
     Ctx *c = g->c;
@@ -165,7 +177,8 @@ static void prod_grad(Grad *G, Node *n, Value *const *dy) {
     int64_t perm[MAX_RANK], back[MAX_RANK];
     int at = 0, kept;
     if (masked(n)) {
-        node_error(n, 404, "make the axes a constant", "a product over axes that only the data knows has no gradient");
+        node_error(n, 404, "make the axes a constant",
+                   "a product over axes that only the data knows has no gradient");
         return;
     }
     for (int i = 0; i < x->rank; i++)
@@ -180,7 +193,8 @@ static void prod_grad(Grad *G, Node *n, Value *const *dy) {
     for (int i = kept; i < x->rank; i++) all = expr_mul(c, all, t->dim[i]);
     dim[kept] = all;
     Value *flat = build_reshape(g, t, kept + 1, dim);
-    Value *others = make(g, "mul", running(g, "cumprod", flat, kept, true, false), running(g, "cumprod", flat, kept, true, true));
+    Value *others = make(g, "mul", running(g, "cumprod", flat, kept, true, false),
+                         running(g, "cumprod", flat, kept, true, true));
     others = build_transpose(g, build_reshape(g, others, x->rank, t->dim), back);
     grad_add(G, x, make(g, "mul", spread(g, n, dy[0]), others));
 }
@@ -192,6 +206,7 @@ static void arg_shape(Node *n) {
     Expr *dim[MAX_RANK];
     int rank = 0, axis = node_axis(n, attr_int(n, "axis"), x->rank);
     bool keep = attr_int(n, "keepdims") != 0;
+    if (!x->rank) { node_error(n, 301, NULL, "a scalar has no axis to look along"); return; }
     for (int i = 0; i < x->rank; i++) {
         if (i != axis) dim[rank++] = x->dim[i];
         else if (keep) dim[rank++] = expr_int(n->graph->c, 1);
@@ -255,7 +270,8 @@ static void running_lower(Lower *L, Node *n) {
     lower_store(L, acc, NULL, neutral(c, sum ? E_ADD : E_MUL, wide(x->dt)));
     Expr *k = lower_open(L, "k", x->dim[axis], false);
     at[axis] = attr_int(n, "reverse") ? expr_sub(c, expr_sub(c, x->dim[axis], one), k) : k;
-    Expr *before = lower_load(L, acc, NULL), *next = expr2(c, sum ? E_ADD : E_MUL, before, widen(c, lower_elem(L, n->in[0], at)));
+    Expr *before = lower_load(L, acc, NULL),
+         *next = expr2(c, sum ? E_ADD : E_MUL, before, widen(c, lower_elem(L, n->in[0], at)));
     if (exclusive) lower_store(L, y, at, expr_cast(c, before, x->dt));
     lower_store(L, acc, NULL, next);
     if (!exclusive) lower_store(L, y, at, expr_cast(c, lower_load(L, acc, NULL), x->dt));
@@ -272,7 +288,8 @@ static void cumsum_grad(Grad *G, Node *n, Value *const *dy) {
     grad_add(G, n->in[0], running(G->g, "cumsum", dy[0], running_axis(n), exclusive, !reverse));
 }
 
-/* dx_i = sum over the outputs that x_i is a factor of, of dy * y, over x_i: defined where no element is zero. */
+/* dx_i = sum over the outputs that x_i is a factor of, of dy * y, over x_i: defined where no element is
+   zero. */
 static void cumprod_grad(Grad *G, Node *n, Value *const *dy) {
     Graph *g = G->g;
     bool exclusive = attr_int(n, "exclusive") != 0, reverse = attr_int(n, "reverse") != 0;
@@ -283,7 +300,13 @@ static void cumprod_grad(Grad *G, Node *n, Value *const *dy) {
 /* ---- ONNX ---- */
 
 /* Which axes: numbers, or (known false) a set that only the data knows. out: axes of the result. */
-typedef struct Reduce { Import *n; bool keep, known; int count, out; int64_t axes[MAX_RANK]; Expr *in[MAX_RANK]; } Reduce;
+typedef struct Reduce {
+    Import *n;
+    bool keep, known;
+    int count, out;
+    int64_t axes[MAX_RANK];
+    Expr *in[MAX_RANK];
+} Reduce;
 
 /* All axes when none are given, unless noop_with_empty_axes. */
 static bool import_axes(Import *n, const Value *x, Reduce *r) {
@@ -325,11 +348,13 @@ static Value *take(const Reduce *r, const char *op, Value *x) {
     return build_reshape(r->n->g, take_kept(r, op, x), r->out, dim);
 }
 
-/* log(sum(exp(x))), with the largest element taken out first; where that is infinite, it is the answer's own business. */
+/* log(sum(exp(x))), with the largest element taken out first; where that is infinite, it is the answer's own
+   business. */
 static Value *log_sum_exp(const Reduce *r, Value *x) {
     Graph *g = r->n->g;
     Value *m = take_kept(r, "reduce_max", x), *inf = const_scalar(g, x->dt, INFINITY);
-    m = make(g, "detach", make(g, "where", make(g, "less", make(g, "abs", m), inf), m, const_scalar(g, x->dt, 0)));
+    m = make(g, "detach",
+             make(g, "where", make(g, "less", make(g, "abs", m), inf), m, const_scalar(g, x->dt, 0)));
     Value *sum = take(r, "reduce_sum", make(g, "exp", make(g, "sub", x, m)));
     return make(g, "add", make(g, "log", sum), build_reshape(g, m, sum->rank, sum->dim));
 }
@@ -339,7 +364,8 @@ static Value *square(Graph *g, Value *x) { return make(g, "mul", x, x); }
 static Value *mean(const Reduce *r, Value *x) {
     Graph *g = r->n->g;
     Expr *count = expr_int(g->c, 1), *one = count;
-    for (int i = 0; i < x->rank; i++) count = expr_mul(g->c, count, expr_select(g->c, r->in[i], x->dim[i], one));
+    for (int i = 0; i < x->rank; i++)
+        count = expr_mul(g->c, count, expr_select(g->c, r->in[i], x->dim[i], one));
     return make(g, "div", take(r, "reduce_sum", x), build_scalar(g, x->dt, count));
 }
 
@@ -384,7 +410,8 @@ static Value *running_along(Import *n, const char *op, Value *x, Expr *axis, boo
     Ctx *c = n->g->c;
     Expr *dim[3], *one = expr_int(c, 1);
     for (int part = 0; part < 3; part++) dim[part] = one;
-    axis = expr_select(c, expr2(c, E_LT, axis, expr_int(c, 0)), expr_add(c, axis, expr_int(c, x->rank)), axis);
+    axis =
+        expr_select(c, expr2(c, E_LT, axis, expr_int(c, 0)), expr_add(c, axis, expr_int(c, x->rank)), axis);
     for (int i = 0; i < x->rank; i++) {
         Expr *k = expr_int(c, i), *before = expr2(c, E_LT, k, axis), *same = expr2(c, E_EQ, k, axis);
         dim[0] = expr_mul(c, dim[0], expr_select(c, before, x->dim[i], one));
@@ -407,30 +434,44 @@ static void import_running(Import *n) {
     int count = import_list(n, NULL, 1, &axis);
     if (gd_error_count(c) > errors || !import_axis_set(n, count, axis, x->rank, in)) return;
     if (count != 1) import_error(n, 301, NULL, "%d axes instead of one", count);
-    else if (is_int(axis[0], &k)) n->out[0] = running(n->g, op, x, import_axis(n, k, x->rank), exclusive, reverse);
+    else if (is_int(axis[0], &k))
+        n->out[0] = running(n->g, op, x, import_axis(n, k, x->rank), exclusive, reverse);
     else n->out[0] = running_along(n, op, x, axis[0], exclusive, reverse);
 }
 
 static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
 
-#define REDUCE .kind = OP_REDUCE, .in = "x", .out = "y", .types = "num", .shape = reduce_shape, .elem = reduce_elem, \
-               .attrs = {{"axes", AT_INTS, 0, true}, {"keepdims", AT_INT, 1, false}, {"mask", AT_DIMS, 0, false}}
-#define ARG .kind = OP_REDUCE, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .shape = arg_shape, .elem = arg_elem, \
-            .attrs = {{"axis", AT_INT, 0, true}, {"keepdims", AT_INT, 1, false}, {"select_last_index", AT_INT, 0, false}}
-#define RUNNING .kind = OP_SORT, .in = "x", .out = "y", .types = "num", .shape = running_shape, .lower = running_lower, \
-                .rereads = reads_again, \
-                .attrs = {{"axis", AT_INT, 0, true}, {"exclusive", AT_INT, 0, false}, {"reverse", AT_INT, 0, false}}
+#define REDUCE                                                                                               \
+    .kind = OP_REDUCE, .in = "x", .out = "y", .types = "num", .shape = reduce_shape, .elem = reduce_elem,    \
+    .attrs = {{"axes", AT_INTS, 0, true}, {"keepdims", AT_INT, 1, false}, {"mask", AT_DIMS, 0, false}}
+#define ARG                                                                                                  \
+    .kind = OP_REDUCE, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .shape = arg_shape,       \
+    .elem = arg_elem,                                                                                        \
+    .attrs = {                                                                                               \
+        {"axis", AT_INT, 0, true}, {"keepdims", AT_INT, 1, false}, {"select_last_index", AT_INT, 0, false}}
+#define RUNNING                                                                                              \
+    .kind = OP_SORT, .in = "x", .out = "y", .types = "num", .shape = running_shape, .lower = running_lower,  \
+    .rereads = reads_again,                                                                                  \
+    .attrs = {{"axis", AT_INT, 0, true}, {"exclusive", AT_INT, 0, false}, {"reverse", AT_INT, 0, false}}
 #define ONNX(NAME) .kind = OP_BUILD, .onnx = "Reduce" NAME, .import = import_reduce
 
 const Op gd_ops_reduce[] = {
     {.name = "reduce_sum", REDUCE, .grad = sum_grad, .doc = "The sum over axes; 0 over no elements."},
     {.name = "reduce_prod", REDUCE, .grad = prod_grad, .doc = "The product over axes; 1 over no elements."},
-    {.name = "reduce_max", REDUCE, .grad = extreme_grad, .doc = "The largest element over axes, NaN if there is one; minus infinity over no elements."},
-    {.name = "reduce_min", REDUCE, .grad = extreme_grad, .doc = "The smallest element over axes, NaN if there is one; infinity over no elements."},
-    {.name = "argmax", ARG, .doc = "Where along the axis the first (or last) largest element is; a NaN counts as the largest."},
-    {.name = "argmin", ARG, .doc = "Where along the axis the first (or last) smallest element is; a NaN counts as the smallest."},
-    {.name = "cumsum", RUNNING, .grad = cumsum_grad, .doc = "The sum of the elements up to each along an axis (exclusive: before it; reverse: from the end)."},
-    {.name = "cumprod", RUNNING, .grad = cumprod_grad, .doc = "The product of the elements up to each along an axis (exclusive: before it; reverse: from the end)."},
+    {.name = "reduce_max", REDUCE, .grad = extreme_grad,
+     .doc = "The largest element over axes, NaN if there is one; minus infinity over no elements."},
+    {.name = "reduce_min", REDUCE, .grad = extreme_grad,
+     .doc = "The smallest element over axes, NaN if there is one; infinity over no elements."},
+    {.name = "argmax", ARG,
+     .doc = "Where along the axis the first (or last) largest element is; a NaN counts as the largest."},
+    {.name = "argmin", ARG,
+     .doc = "Where along the axis the first (or last) smallest element is; a NaN counts as the smallest."},
+    {.name = "cumsum", RUNNING, .grad = cumsum_grad,
+     .doc = "The sum of the elements up to each along an axis (exclusive: before it; reverse: from the "
+            "end)."},
+    {.name = "cumprod", RUNNING, .grad = cumprod_grad,
+     .doc = "The product of the elements up to each along an axis (exclusive: before it; reverse: from the "
+            "end)."},
     {ONNX("Sum"), .doc = "Sum over axes."},
     {ONNX("Prod"), .doc = "Product over axes."},
     {ONNX("Max"), .doc = "Largest element over axes."},
@@ -439,10 +480,13 @@ const Op gd_ops_reduce[] = {
     {ONNX("L1"), .doc = "Sum of absolute values over axes."},
     {ONNX("L2"), .doc = "Square root of the sum of squares over axes."},
     {ONNX("LogSum"), .doc = "Logarithm of the sum over axes."},
-    {ONNX("LogSumExp"), .doc = "Logarithm of the sum of exponentials over axes, the largest element taken out first."},
+    {ONNX("LogSumExp"),
+     .doc = "Logarithm of the sum of exponentials over axes, the largest element taken out first."},
     {ONNX("SumSquare"), .doc = "Sum of squares over axes."},
-    {.kind = OP_BUILD, .onnx = "ArgMax", .import = import_arg, .doc = "Position of the largest element along an axis."},
-    {.kind = OP_BUILD, .onnx = "ArgMin", .import = import_arg, .doc = "Position of the smallest element along an axis."},
+    {.kind = OP_BUILD, .onnx = "ArgMax", .import = import_arg,
+     .doc = "Position of the largest element along an axis."},
+    {.kind = OP_BUILD, .onnx = "ArgMin", .import = import_arg,
+     .doc = "Position of the smallest element along an axis."},
     {.kind = OP_BUILD, .onnx = "CumSum", .import = import_running, .doc = "Running sum along an axis."},
     {.kind = OP_BUILD, .onnx = "CumProd", .import = import_running, .doc = "Running product along an axis."},
 };

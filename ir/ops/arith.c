@@ -26,11 +26,13 @@ static Expr *pow_int_elem(Lower *L, Node *n, int port, Expr *const *idx) {
         for (int64_t i = 0; i < y; i++) r = expr_mul(c, r, xy[0]);
         return r;
     }
-    Accum a = {.nloops = 1, .nacc = 1, .trip = {expr_int(c, 63)}, .init = {one}, .step = power_step, .arg = xy};
+    Accum a = {
+        .nloops = 1, .nacc = 1, .trip = {expr_int(c, 63)}, .init = {one}, .step = power_step, .arg = xy};
     lower_accum(L, &a, 2, xy, &r);
     Expr *odd = expr2(c, E_EQ, expr2(c, E_AND, xy[1], one), one), *minus = expr_int(c, -1);
-    Expr *inverse = expr_select(c, expr2(c, E_EQ, xy[0], one), one,
-                                expr_select(c, expr2(c, E_EQ, xy[0], minus), expr_select(c, odd, minus, one), zero));
+    Expr *inverse =
+        expr_select(c, expr2(c, E_EQ, xy[0], one), one,
+                    expr_select(c, expr2(c, E_EQ, xy[0], minus), expr_select(c, odd, minus, one), zero));
     return expr_select(c, expr2(c, E_LT, xy[1], zero), inverse, r);
 }
 
@@ -45,7 +47,8 @@ static Value *legacy_broadcast(Import *n, Value *a, Value *b) {
     if (!broadcast || !given || a->rank < 0 || b->rank < 0) return b;
     if (axis < 0) axis += a->rank;
     if (axis < 0 || axis + b->rank > a->rank) {
-        import_error(n, 204, NULL, "attribute axis: %d axes from axis %lld on do not fit into %d", b->rank, (long long)axis, a->rank);
+        import_error(n, 204, NULL, "attribute axis: %d axes from axis %lld on do not fit into %d", b->rank,
+                     (long long)axis, a->rank);
         return b;
     }
     for (int i = (int)axis + b->rank; i < a->rank; i++) b = build_unsqueeze(n->g, b, b->rank);
@@ -66,7 +69,8 @@ static void import_binary(Import *n) {
 static void import_mod(Import *n) {
     if (!import_need(n, 2, 2) || !import_same_types(n, 0, 2)) return;
     bool truncates = import_int(n, "fmod", 0) != 0;
-    n->out[0] = make(n->g, truncates ? "rem" : dt_int(n->in[0]->dt) ? "mod" : "mod_float", n->in[0], n->in[1]);
+    const char *op = truncates ? "rem" : dt_int(n->in[0]->dt) ? "mod" : "mod_float";
+    n->out[0] = make(n->g, op, n->in[0], n->in[1]);
 }
 
 static void import_shift(Import *n) {
@@ -74,13 +78,15 @@ static void import_shift(Import *n) {
     const char *way = import_string(n, "direction", "");
     bool left = !strcmp(way, "LEFT");
     if (!left && strcmp(way, "RIGHT"))
-        import_error(n, 204, "LEFT or RIGHT", "attribute direction: \"%s\"", gd_escape(n->g->c, way, strlen(way)));
+        import_error(n, 204, "LEFT or RIGHT", "attribute direction: \"%s\"",
+                     gd_escape(n->g->c, way, strlen(way)));
     else n->out[0] = make(n->g, left ? "shift_left" : "shift_right", n->in[0], n->in[1]);
 }
 
 /* A constant whole power of few factors is a product: exactly as good, and cheaper. */
 static Value *plain_power(Graph *g, Value *x, Value *y) {
-    if (y->rank < 0 || y->rank > x->rank || !value_known(y) || !is_value(value_count(g->c, y), 1)) return NULL;
+    if (y->rank < 0 || y->rank > x->rank || !value_known(y) || !is_value(value_count(g->c, y), 1))
+        return NULL;
     Expr *e = value_elem(g, y, 0);
     if (!is_const(e)) return NULL;
     double p = gd_to_double(y->dt, e->bits);
@@ -98,13 +104,16 @@ static void import_pow(Import *n) {
     if (x->rank < 0 || y->rank < 0) return;
     if ((z = plain_power(g, x, y))) n->out[0] = z;
     else if (!dt_int(x->dt)) n->out[0] = make(g, "pow", x, build_cast(g, y, x->dt));
-    else if (dt_int(y->dt)) n->out[0] = build_cast(g, make(g, "pow_int", build_cast(g, x, I64), build_cast(g, y, I64)), x->dt);
+    else if (dt_int(y->dt))
+        n->out[0] = build_cast(g, make(g, "pow_int", build_cast(g, x, I64), build_cast(g, y, I64)), x->dt);
     else n->out[0] = build_cast(g, make(g, "pow", build_cast(g, x, F64), build_cast(g, y, F64)), x->dt);
 }
 
 /* Any number of inputs, from left to right. */
 static void import_chain(Import *n) {
-    static const struct { const char *onnx, *row; } rows[] = {{"Max", "max"}, {"Min", "min"}, {"Sum", "add"}, {"Mean", "add"}};
+    static const struct {
+        const char *onnx, *row;
+    } rows[] = {{"Max", "max"}, {"Min", "min"}, {"Sum", "add"}, {"Mean", "add"}};
     if (!import_need(n, 1, -1) || !import_same_types(n, 0, n->nin)) return;
     int k = 0;
     while (k < 3 && strcmp(rows[k].onnx, n->op)) k++;
@@ -142,23 +151,27 @@ static void import_where(Import *n) {
 
 #define BINARY .kind = OP_MAP, .in = "a b", .out = "y"
 #define ARITHMETIC BINARY, .types = "num", .import = import_binary
-#define COMPARE BINARY, .flags = OF_CHEAP | OF_NO_GRAD, .result = "bool", .import = import_binary, .vjp = {"0", "0"}
+#define COMPARE BINARY, .flags = OF_CHEAP | OF_NO_GRAD, .result = "bool", .import = import_binary, \
+                .vjp = {"0", "0"}
 #define LOGIC BINARY, .types = "bool", .import = import_binary, .vjp = {"0", "0"}
 #define BITWISE BINARY, .types = "int", .vjp = {"0", "0"}
 
 const Op gd_ops_arith[] = {
-    {.name = "add", ARITHMETIC, .flags = OF_CHEAP | OF_COMMUTES, .onnx = "Add", .value = "a + b", .vjp = {"g", "g"}, .doc = "a + b; integers wrap."},
-    {.name = "sub", ARITHMETIC, .flags = OF_CHEAP, .onnx = "Sub", .value = "a - b", .vjp = {"g", "-g"}, .doc = "a - b; integers wrap."},
-    {.name = "mul", ARITHMETIC, .flags = OF_CHEAP | OF_COMMUTES, .onnx = "Mul", .value = "a * b", .vjp = {"g * b", "g * a"},
-     .doc = "a * b; integers wrap."},
-    {.name = "div", ARITHMETIC, .flags = OF_CHEAP, .onnx = "Div", .value = "a / b", .vjp = {"g / b", "-g * y / b"},
-     .doc = "a / b; integers truncate, and x / 0 is 0."},
+    {.name = "add", ARITHMETIC, .flags = OF_CHEAP | OF_COMMUTES, .onnx = "Add", .value = "a + b",
+     .vjp = {"g", "g"}, .doc = "a + b; integers wrap."},
+    {.name = "sub", ARITHMETIC, .flags = OF_CHEAP, .onnx = "Sub", .value = "a - b", .vjp = {"g", "-g"},
+     .doc = "a - b; integers wrap."},
+    {.name = "mul", ARITHMETIC, .flags = OF_CHEAP | OF_COMMUTES, .onnx = "Mul", .value = "a * b",
+     .vjp = {"g * b", "g * a"}, .doc = "a * b; integers wrap."},
+    {.name = "div", ARITHMETIC, .flags = OF_CHEAP, .onnx = "Div", .value = "a / b",
+     .vjp = {"g / b", "-g * y / b"}, .doc = "a / b; integers truncate, and x / 0 is 0."},
     {.name = "rem", BINARY, .types = "num", .value = "a % b", .vjp = {"g", "-g * trunc(a / b)"},
      .doc = "The remainder of truncating division, with the sign of a: C's fmod."},
     {.name = "mod", BINARY, .flags = OF_NO_GRAD, .types = "int", .value = "fmod(a, b)", .vjp = {"0", "0"},
      .doc = "The remainder of flooring division of integers, with the sign of b."},
-    {.name = "mod_float", BINARY, .types = "float", .value = "r = a % b; r != 0 && (r < 0) != (b < 0) ? r + b : r",
-     .vjp = {"g", "-g * floor(a / b)"}, .doc = "The remainder of flooring division, with the sign of b."},
+    {.name = "mod_float", BINARY, .types = "float",
+     .value = "r = a % b; r != 0 && (r < 0) != (b < 0) ? r + b : r", .vjp = {"g", "-g * floor(a / b)"},
+     .doc = "The remainder of flooring division, with the sign of b."},
     {.name = "pow", BINARY, .types = "float", .value = "pow(a, b)",
      .vjp = {"b == 0 ? 0 : g * b * pow(a, b - 1)", "a > 0 ? g * y * log(a) : 0"}, .doc = "a to the power b."},
     {.name = "pow_int", BINARY, .flags = OF_NO_GRAD, .types = "i64", .elem = pow_int_elem, .vjp = {"0", "0"},
@@ -169,41 +182,52 @@ const Op gd_ops_arith[] = {
     {.name = "min", BINARY, .flags = OF_CHEAP | OF_COMMUTES, .types = "num", .value = "min(a, b)",
      .vjp = {"a < b ? g : a == b ? 0.5 * g : 0", "b < a ? g : a == b ? 0.5 * g : 0"},
      .doc = "The smaller one, NaN if either is. Of equals, each gets half of the gradient."},
-    {.name = "clip", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x lo hi", .out = "y", .types = "num", .value = "min(max(x, lo), hi)",
+    {.name = "clip", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x lo hi", .out = "y", .types = "num",
+     .value = "min(max(x, lo), hi)",
      .vjp = {"x < lo || x > hi ? 0 : g", "x < lo && lo <= hi ? g : 0", "x > hi || lo > hi ? g : 0"},
      .doc = "x, at least lo, and then at most hi."},
-    {.name = "where", .kind = OP_MAP, .flags = OF_CHEAP, .in = "c a b", .out = "y", .types = "bool", .value = "c ? a : b",
-     .vjp = {"0", "c ? g : 0", "c ? 0 : g"}, .onnx = "Where", .import = import_where, .doc = "a where c is true, b elsewhere."},
+    {.name = "where", .kind = OP_MAP, .flags = OF_CHEAP, .in = "c a b", .out = "y", .types = "bool",
+     .value = "c ? a : b", .vjp = {"0", "c ? g : 0", "c ? 0 : g"}, .onnx = "Where", .import = import_where,
+     .doc = "a where c is true, b elsewhere."},
 
     {.name = "equal", COMPARE, .onnx = "Equal", .value = "a == b", .doc = "Is a equal to b?"},
     {.name = "not_equal", COMPARE, .value = "a != b", .doc = "Is a different from b?"},
     {.name = "less", COMPARE, .types = "num", .onnx = "Less", .value = "a < b", .doc = "Is a less than b?"},
-    {.name = "less_equal", COMPARE, .types = "num", .onnx = "LessOrEqual", .value = "a <= b", .doc = "Is a less than or equal to b?"},
-    {.name = "greater", COMPARE, .types = "num", .onnx = "Greater", .value = "a > b", .doc = "Is a greater than b?"},
-    {.name = "greater_equal", COMPARE, .types = "num", .onnx = "GreaterOrEqual", .value = "a >= b", .doc = "Is a greater than or equal to b?"},
+    {.name = "less_equal", COMPARE, .types = "num", .onnx = "LessOrEqual", .value = "a <= b",
+     .doc = "Is a less than or equal to b?"},
+    {.name = "greater", COMPARE, .types = "num", .onnx = "Greater", .value = "a > b",
+     .doc = "Is a greater than b?"},
+    {.name = "greater_equal", COMPARE, .types = "num", .onnx = "GreaterOrEqual", .value = "a >= b",
+     .doc = "Is a greater than or equal to b?"},
 
-    {.name = "and", LOGIC, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "And", .value = "a && b", .doc = "Are both true?"},
-    {.name = "or", LOGIC, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "Or", .value = "a || b", .doc = "Is either true?"},
-    {.name = "xor", LOGIC, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "Xor", .value = "a != b", .doc = "Is exactly one true?"},
-    {.name = "not", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .types = "bool", .onnx = "Not", .value = "!x",
-     .vjp = {"0"}, .doc = "Is x false?"},
+    {.name = "and", LOGIC, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "And", .value = "a && b",
+     .doc = "Are both true?"},
+    {.name = "or", LOGIC, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "Or", .value = "a || b",
+     .doc = "Is either true?"},
+    {.name = "xor", LOGIC, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "Xor", .value = "a != b",
+     .doc = "Is exactly one true?"},
+    {.name = "not", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .types = "bool",
+     .onnx = "Not", .value = "!x", .vjp = {"0"}, .doc = "Is x false?"},
 
-    {.name = "bit_and", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "BitwiseAnd", .import = import_binary, .value = "a & b",
-     .doc = "Bits set in both."},
-    {.name = "bit_or", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "BitwiseOr", .import = import_binary, .value = "a | b",
-     .doc = "Bits set in either."},
-    {.name = "bit_xor", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "BitwiseXor", .import = import_binary, .value = "a ^ b",
-     .doc = "Bits set in exactly one."},
-    {.name = "bit_not", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .types = "int", .onnx = "BitwiseNot",
-     .value = "~x", .vjp = {"0"}, .doc = "Every bit the other way."},
-    {.name = "shift_left", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD, .value = "a << b", .doc = "a shifted left by b bits; 0 when b is its width or more."},
+    {.name = "bit_and", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "BitwiseAnd",
+     .import = import_binary, .value = "a & b", .doc = "Bits set in both."},
+    {.name = "bit_or", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "BitwiseOr",
+     .import = import_binary, .value = "a | b", .doc = "Bits set in either."},
+    {.name = "bit_xor", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD | OF_COMMUTES, .onnx = "BitwiseXor",
+     .import = import_binary, .value = "a ^ b", .doc = "Bits set in exactly one."},
+    {.name = "bit_not", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .types = "int",
+     .onnx = "BitwiseNot", .value = "~x", .vjp = {"0"}, .doc = "Every bit the other way."},
+    {.name = "shift_left", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD, .value = "a << b",
+     .doc = "a shifted left by b bits; 0 when b is its width or more."},
     {.name = "shift_right", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD, .value = "a >> b",
      .doc = "a shifted right by b bits, the sign kept; 0 (or -1) when b is its width or more."},
 
     {.kind = OP_BUILD, .onnx = "Mod", .import = import_mod, .doc = "mod, or rem with fmod = 1."},
     {.kind = OP_BUILD, .onnx = "BitShift", .import = import_shift, .doc = "shift_left or shift_right."},
-    {.kind = OP_BUILD, .onnx = "Pow", .import = import_pow, .doc = "Power, of mixed types too; the result has the base's."},
-    {.kind = OP_BUILD, .onnx = "Clip", .import = import_clip, .doc = "x between two bounds, either of which may be left out."},
+    {.kind = OP_BUILD, .onnx = "Pow", .import = import_pow,
+     .doc = "Power, of mixed types too; the result has the base's."},
+    {.kind = OP_BUILD, .onnx = "Clip", .import = import_clip,
+     .doc = "x between two bounds, either of which may be left out."},
     {.kind = OP_BUILD, .onnx = "Max", .import = import_chain, .doc = "The largest of any number of inputs."},
     {.kind = OP_BUILD, .onnx = "Min", .import = import_chain, .doc = "The smallest of any number of inputs."},
     {.kind = OP_BUILD, .onnx = "Sum", .import = import_chain, .doc = "The sum of any number of inputs."},

@@ -1,5 +1,6 @@
-/* ONNX's movers of data, as small graphs of the rows in view.c: what an opset calls an axis, a shape or a range becomes
-   expressions here, numbers where they are known, symbols of a `read` where only the data knows them. */
+/* ONNX's movers of data, as small graphs of the rows in view.c: what an opset calls an axis, a shape or a
+   range becomes expressions here, numbers where they are known, symbols of a `read` where only the data knows
+   them. */
 #include "build.h"
 
 static bool shaped(Import *n, int min, int max) { return import_need(n, min, max) && n->in[0]->rank >= 0; }
@@ -7,7 +8,8 @@ static bool shaped(Import *n, int min, int max) { return import_need(n, min, max
 static Expr *at_least(Ctx *c, Expr *e, int64_t v) { return expr2(c, E_MAX, e, expr_int(c, v)); }
 
 static bool rank_fits(Import *n, int rank) {
-    if (rank > MAX_RANK) import_error(n, 504, NULL, "the output would have %d axes, at most %d are possible", rank, MAX_RANK);
+    if (rank > MAX_RANK)
+        import_error(n, 504, NULL, "the output would have %d axes, at most %d are possible", rank, MAX_RANK);
     return rank <= MAX_RANK;
 }
 
@@ -28,7 +30,8 @@ static Expr *inferred(Ctx *c, const Value *x, int n, Expr *const *other) {
     return expr_fdiv(c, total, by);
 }
 
-/* A target known when compiling gives plain dims; one that data decides is a choice between -1, 0 and the size. */
+/* A target known when compiling gives plain dims; one that data decides is a choice between -1, 0 and the
+   size. */
 static void import_reshape(Import *n) {
     Ctx *c = n->g->c;
     Expr **want, *dim[MAX_RANK], *is_rest[MAX_RANK], *other[MAX_RANK], *one = expr_int(c, 1);
@@ -46,17 +49,20 @@ static void import_reshape(Import *n) {
         rests += is_const(is_rest[k]) && is_rest[k]->bits;
         bool number = is_int(want[k], &v);
         if ((number && v < -1) || rests > 1 || (number && !v && !zero_counts && k >= x->rank)) {
-            import_error(n, 303, "at most one -1; 0 copies a dim of the input", "dim %d of the target shape: %s", k, expr_text(c, want[k]));
+            import_error(n, 303, "at most one -1; 0 copies a dim of the input",
+                         "dim %d of the target shape: %s", k, expr_text(c, want[k]));
             return;
         }
         dim[k] = want[k];
-        if (!zero_counts && k < x->rank) dim[k] = expr_select(c, expr2(c, E_EQ, want[k], expr_int(c, 0)), x->dim[k], want[k]);
+        if (!zero_counts && k < x->rank)
+            dim[k] = expr_select(c, expr2(c, E_EQ, want[k], expr_int(c, 0)), x->dim[k], want[k]);
     }
     for (int k = 0; k < rank; k++) other[k] = expr_select(c, is_rest[k], one, dim[k]);
     for (int k = 0; k < rank; k++) {
         Expr *mine = other[k];
         other[k] = one;
-        if (!is_const(is_rest[k]) || is_rest[k]->bits) dim[k] = expr_select(c, is_rest[k], inferred(c, x, rank, other), dim[k]);
+        if (!is_const(is_rest[k]) || is_rest[k]->bits)
+            dim[k] = expr_select(c, is_rest[k], inferred(c, x, rank, other), dim[k]);
         other[k] = mine;
     }
     n->out[0] = build_reshape(n->g, n->in[0], rank, dim);
@@ -85,10 +91,12 @@ static void import_squeeze(Import *n) {
         Expr *is_one = expr2(c, E_EQ, x->dim[i], one);
         if (count < 0) {
             drop[i] = expr_bool(c, is_value(x->dim[i], 1));
-            import_require(n, expr2(c, E_EQ, is_one, drop[i]), "an axis of unknown size turned out to be 1: give the axes");
+            import_require(n, expr2(c, E_EQ, is_one, drop[i]),
+                           "an axis of unknown size turned out to be 1: give the axes");
         } else
-            import_require(n, expr2(c, E_OR, expr1(c, E_NOT, drop[i]), is_one),
-                           gd_format(c, "axis %d has %s elements and cannot be squeezed", i, expr_text(c, x->dim[i])));
+            import_require(
+                n, expr2(c, E_OR, expr1(c, E_NOT, drop[i]), is_one),
+                gd_format(c, "axis %d has %s elements and cannot be squeezed", i, expr_text(c, x->dim[i])));
         rank += count >= 0 ? 1 : !drop[i]->bits;
     }
     if (count > 0) rank -= count;
@@ -104,10 +112,12 @@ static void import_unsqueeze(Import *n) {
     const Value *x = n->in[0];
     int count = import_list(n, "axes", 1, &list), rank = x->rank + count;
     if (count < 0) import_error(n, 204, NULL, "the axes are missing");
-    if (gd_error_count(c) > errors || !rank_fits(n, rank) || !import_axis_set(n, count, list, rank, add)) return;
+    if (gd_error_count(c) > errors || !rank_fits(n, rank) || !import_axis_set(n, count, list, rank, add))
+        return;
     for (int i = 0; i < rank; i++) {
         Expr *old = one;
-        for (int k = 0; k < x->rank; k++) old = expr_select(c, expr2(c, E_EQ, at, expr_int(c, k)), x->dim[k], old);
+        for (int k = 0; k < x->rank; k++)
+            old = expr_select(c, expr2(c, E_EQ, at, expr_int(c, k)), x->dim[k], old);
         dim[i] = expr_select(c, add[i], one, old);
         at = expr_add(c, at, expr_select(c, add[i], zero, one));
     }
@@ -143,7 +153,8 @@ static void import_expand(Import *n) {
 /* [r * d] is [r, d] read as one axis, where the first is a repetition. */
 static void import_tile(Import *n) {
     Ctx *c = n->g->c;
-    Expr **list, *times[MAX_RANK], *split[2 * MAX_RANK], *wide[2 * MAX_RANK], *dim[MAX_RANK], *one = expr_int(c, 1);
+    Expr **list, *times[MAX_RANK], *split[2 * MAX_RANK], *wide[2 * MAX_RANK], *dim[MAX_RANK],
+        *one = expr_int(c, 1);
     int errors = gd_error_count(c), rank = 0;
     if (!shaped(n, 2, n->opset < 6 ? 3 : 2)) return;
     const Value *x = n->in[0];
@@ -151,13 +162,17 @@ static void import_tile(Import *n) {
     int count = import_list(n, NULL, 1, &list);
     if (n->opset < 6) {
         int64_t axis = 0;
-        if (!import_const_scalar(n, 2, &axis)) import_error(n, 402, "make it a constant of the model", "the axis must be known when compiling");
+        if (!import_const_scalar(n, 2, &axis))
+            import_error(n, 402, "make it a constant of the model", "the axis must be known when compiling");
         int k = import_axis(n, axis, x->rank);
         if (gd_error_count(c) > errors || k < 0 || count != 1) return;
         times[k] = list[0];
     } else {
         if (gd_error_count(c) > errors) return;
-        if (count != x->rank) { import_error(n, 301, NULL, "%d repeats for %d axes", count, x->rank); return; }
+        if (count != x->rank) {
+            import_error(n, 301, NULL, "%d repeats for %d axes", count, x->rank);
+            return;
+        }
         for (int i = 0; i < count; i++) times[i] = at_least(c, list[i], 0);
     }
     for (int i = 0; i < x->rank; i++) {
@@ -178,7 +193,10 @@ static void import_transpose(Import *n) {
     const int64_t *given;
     int64_t perm[MAX_RANK];
     int count = import_ints(n, "perm", &given), rank = n->in[0]->rank;
-    if (given && count != rank) { import_error(n, 204, "every axis once", "attribute perm has %d entries for %d axes", count, rank); return; }
+    if (given && count != rank) {
+        import_error(n, 204, "every axis once", "attribute perm has %d entries for %d axes", count, rank);
+        return;
+    }
     for (int i = 0; i < rank; i++) {
         perm[i] = given ? given[i] : rank - 1 - i;
         if (perm[i] < 0) perm[i] += rank;
@@ -191,7 +209,8 @@ static int64_t block_size(Import *n) {
     if (!shaped(n, 1, 1)) return 0;
     int64_t b = import_int(n, "blocksize", 0);
     if (n->in[0]->rank != 4) import_error(n, 301, NULL, "a tensor of %d axes, not 4", n->in[0]->rank);
-    else if (b < 1 || b > INT32_MAX) import_error(n, 204, NULL, "attribute blocksize: %lld is not positive", (long long)b);
+    else if (b < 1 || b > INT32_MAX)
+        import_error(n, 204, NULL, "attribute blocksize: %lld is not positive", (long long)b);
     else return b;
     return 0;
 }
@@ -222,20 +241,23 @@ static void import_space_to_depth(Import *n) {
     int64_t b = block_size(n);
     if (!b) return;
     Ctx *c = n->g->c;
-    Expr *const *d = n->in[0]->dim, *k = expr_int(c, b), *h = expr_fdiv(c, d[2], k), *w = expr_fdiv(c, d[3], k);
+    Expr *const *d = n->in[0]->dim, *k = expr_int(c, b), *h = expr_fdiv(c, d[2], k),
+                *w = expr_fdiv(c, d[3], k);
     Expr *six[] = {d[0], d[1], h, k, w, k}, *four[] = {d[0], expr_mul(c, d[1], expr_int(c, b * b)), h, w};
     n->out[0] = shuffled(n->g, n->in[0], six, perm, four);
 }
 
 /* ---- parts: Slice, Split, Concat ---- */
 
-/* A bound of a range: v, counted from the end where negative, within lo..hi. Numbers beyond 2^31 are what exporters write
-   for "to the end" (or the start): then no axis is that long, which is checked where it is not known. */
+/* A bound of a range: v, counted from the end where negative, within lo..hi. Numbers beyond 2^31 are what
+   exporters write for "to the end" (or the start): then no axis is that long, which is checked where it is
+   not known. */
 static Expr *slice_bound(Import *n, Expr *v, Expr *dim, Expr *lo, Expr *hi) {
     Ctx *c = n->g->c;
     int64_t k;
     if (is_int(v, &k) && (k >= INT32_MAX || k < -INT32_MAX)) {
-        import_require(n, expr2(c, E_LE, dim, expr_int(c, INT32_MAX)), "an axis longer than 2^31 - 1 under a slice to its end");
+        import_require(n, expr2(c, E_LE, dim, expr_int(c, INT32_MAX)),
+                       "an axis longer than 2^31 - 1 under a slice to its end");
         return k > 0 ? hi : lo;
     }
     v = expr_select(c, expr2(c, E_LT, v, expr_int(c, 0)), expr_add(c, v, dim), v);
@@ -243,21 +265,25 @@ static Expr *slice_bound(Import *n, Expr *v, Expr *dim, Expr *lo, Expr *hi) {
 }
 
 /* The elements first, first + step, ... before end (behind it when step < 0). forward: step > 0. */
-static void slice_range(Import *n, Expr *start, Expr *end, Expr *step, Expr *dim, bool forward, Expr **first, Expr **size) {
+static void slice_range(Import *n, Expr *start, Expr *end, Expr *step, Expr *dim, bool forward, Expr **first,
+                        Expr **size) {
     Ctx *c = n->g->c;
     Expr *zero = expr_int(c, 0), *one = expr_int(c, 1), *last = expr_sub(c, dim, one);
     *first = slice_bound(n, start, dim, zero, forward ? dim : last);
     end = slice_bound(n, end, dim, forward ? zero : expr_int(c, -1), forward ? dim : last);
-    Expr *reach = forward ? expr_sub(c, end, *first) : expr_sub(c, *first, end), *stride = forward ? step : expr_sub(c, zero, step);
+    Expr *reach = forward ? expr_sub(c, end, *first) : expr_sub(c, *first, end),
+         *stride = forward ? step : expr_sub(c, zero, step);
     *size = at_least(c, expr_fdiv(c, expr_add(c, reach, expr_sub(c, stride, one)), stride), 0);
 }
 
-/* Range i of the node along an axis of that size; both directions where only the data knows the step's sign. */
+/* Range i of the node along an axis of that size; both directions where only the data knows the step's
+   sign. */
 static void slice_along(Import *n, Expr *start, Expr *end, Expr *step, Expr *dim, Expr **first, Expr **size) {
     Ctx *c = n->g->c;
     Expr *forward = expr2(c, E_LT, expr_int(c, 0), step), *f[2], *s[2];
     for (int way = 0; way < 2; way++)
-        if (!is_const(forward) || forward->bits == (uint64_t)way) slice_range(n, start, end, step, dim, way, &f[way], &s[way]);
+        if (!is_const(forward) || forward->bits == (uint64_t)way)
+            slice_range(n, start, end, step, dim, way, &f[way], &s[way]);
     *first = is_const(forward) ? f[forward->bits] : expr_select(c, forward, f[1], f[0]);
     *size = is_const(forward) ? s[forward->bits] : expr_select(c, forward, s[1], s[0]);
 }
@@ -272,8 +298,11 @@ static void import_slice(Import *n) {
     int count = import_list(n, "starts", 1, &starts), nends = import_list(n, "ends", 2, &ends);
     int naxes = import_list(n, "axes", 3, &axes), nsteps = import_list(n, NULL, 4, &steps);
     if (gd_error_count(c) > errors || !import_axis_set(n, naxes, axes, x->rank, in)) return;
-    if (count < 0 || nends != count || (naxes >= 0 && naxes != count) || (nsteps >= 0 && nsteps != count) || count > x->rank) {
-        import_error(n, 301, NULL, "starts, ends, axes and steps have different lengths, or more than the tensor's %d axes", x->rank);
+    if (count < 0 || nends != count || (naxes >= 0 && naxes != count) || (nsteps >= 0 && nsteps != count) ||
+        count > x->rank) {
+        import_error(n, 301, NULL,
+                     "starts, ends, axes and steps have different lengths, or more than the tensor's %d axes",
+                     x->rank);
         return;
     }
     for (int k = 0; k < x->rank; k++) {
@@ -281,7 +310,8 @@ static void import_slice(Import *n) {
         size[k] = x->dim[k];
         step[k] = one;
         for (int i = 0; i < count; i++) {
-            Expr *mine = naxes >= 0 ? axis_is(c, axes[i], k, x->rank) : expr_bool(c, i == k), *by = nsteps >= 0 ? steps[i] : one, *f, *s;
+            Expr *mine = naxes >= 0 ? axis_is(c, axes[i], k, x->rank) : expr_bool(c, i == k),
+                 *by = nsteps >= 0 ? steps[i] : one, *f, *s;
             if (is_const(mine) && !mine->bits) continue;
             import_require(n, expr2(c, E_NE, by, zero), "a step of 0");
             slice_along(n, starts[i], ends[i], by, x->dim[k], &f, &s);
@@ -293,7 +323,8 @@ static void import_slice(Import *n) {
     n->out[0] = build_slice(n->g, n->in[0], first, size, step);
 }
 
-/* Sizes from the attribute or input; else equal ones, the last of them smaller where num_outputs says how many. */
+/* Sizes from the attribute or input; else equal ones, the last of them smaller where num_outputs says how
+   many. */
 static void import_split(Import *n) {
     Ctx *c = n->g->c;
     Expr **size, *at = expr_int(c, 0);
@@ -305,17 +336,22 @@ static void import_split(Import *n) {
     int64_t asked = import_int(n, "num_outputs", count);
     if (gd_error_count(c) > errors || axis < 0) return;
     if ((given >= 0 && given < count) || asked < count) {
-        import_error(n, 205, NULL, "%d outputs, but %lld parts", count, (long long)(given >= 0 ? given : asked));
+        import_error(n, 205, NULL, "%d outputs, but %lld parts", count,
+                     (long long)(given >= 0 ? given : asked));
         return;
     }
-    Expr *parts = expr_int(c, asked), *dim = x->dim[axis], *part = expr_fdiv(c, expr_add(c, dim, expr_int(c, asked - 1)), parts);
+    Expr *parts = expr_int(c, asked), *dim = x->dim[axis],
+         *part = expr_fdiv(c, expr_add(c, dim, expr_int(c, asked - 1)), parts);
     if (given < 0 && !uneven)
-        import_require(n, expr2(c, E_EQ, expr_fmod(c, dim, parts), expr_int(c, 0)),
-                       gd_format(c, "%s elements do not split into %d equal parts", expr_text(c, dim), count));
+        import_require(
+            n, expr2(c, E_EQ, expr_fmod(c, dim, parts), expr_int(c, 0)),
+            gd_format(c, "%s elements do not split into %d equal parts", expr_text(c, dim), count));
     if (given >= 0) {
         Expr *sum = at;
         for (int i = 0; i < given; i++) sum = expr_add(c, sum, size[i]);
-        import_require(n, expr2(c, E_EQ, sum, dim), gd_format(c, "the parts have %s elements together, the axis %s", expr_text(c, sum), expr_text(c, dim)));
+        import_require(n, expr2(c, E_EQ, sum, dim),
+                       gd_format(c, "the parts have %s elements together, the axis %s", expr_text(c, sum),
+                                 expr_text(c, dim)));
     }
     for (int i = 0; i < count; i++) {
         Expr *s = given >= 0 ? size[i] : part;
@@ -327,7 +363,10 @@ static void import_split(Import *n) {
 
 static void import_concat(Import *n) {
     if (!import_need(n, 1, -1) || n->in[0]->rank < 0) return;
-    if (n->opset >= 4 && !import_has(n, "axis")) { import_error(n, 204, NULL, "attribute axis is missing"); return; }
+    if (n->opset >= 4 && !import_has(n, "axis")) {
+        import_error(n, 204, NULL, "attribute axis is missing");
+        return;
+    }
     int axis = import_axis(n, import_int(n, "axis", 1), n->in[0]->rank);
     if (axis >= 0) n->out[0] = build_concat(n->g, n->nin, n->in, axis);
 }
@@ -373,14 +412,20 @@ static void import_pad(Import *n) {
     if (!shaped(n, 1, 4)) return;
     const Value *x = n->in[0];
     const char *mode = import_string(n, "mode", "constant");
-    int count = import_list(n, n->opset < 2 ? "paddings" : "pads", 1, &pads), given = import_list(n, NULL, 3, &axes);
+    int count = import_list(n, n->opset < 2 ? "paddings" : "pads", 1, &pads),
+        given = import_list(n, NULL, 3, &axes);
     int naxes = given < 0 ? x->rank : given;
     Value *value = pad_value(n, x);
     if (gd_error_count(c) > errors || !import_axis_set(n, given, axes, x->rank, in)) return;
     while (m < 4 && strcmp(modes[m], mode)) m++;
-    if (m == 4) { import_error(n, 204, "constant, reflect, edge or wrap", "attribute mode: \"%s\"", gd_escape(c, mode, strlen(mode))); return; }
+    if (m == 4) {
+        import_error(n, 204, "constant, reflect, edge or wrap", "attribute mode: \"%s\"",
+                     gd_escape(c, mode, strlen(mode)));
+        return;
+    }
     if (count != 2 * naxes) {
-        import_error(n, 301, "begin and end of every axis", "pads has %d entries for %d axes", count < 0 ? 0 : count, naxes);
+        import_error(n, 301, "begin and end of every axis", "pads has %d entries for %d axes",
+                     count < 0 ? 0 : count, naxes);
         return;
     }
     for (int i = 0; i < x->rank; i++) lo[i] = hi[i] = expr_int(c, 0);
@@ -393,8 +438,8 @@ static void import_pad(Import *n) {
     n->out[0] = m == 3 ? build_pad(n->g, n->in[0], lo, hi, NULL, value) : extend(n->g, n->in[0], lo, hi, m);
 }
 
-/* Too long: half of what is too much goes on either side; too short: zeros. Either way one pad, the odd one at the end when
-   zeros are added and at the end when elements are cut. */
+/* Too long: half of what is too much goes on either side; too short: zeros. Either way one pad, the odd one
+   at the end when zeros are added and at the end when elements are cut. */
 static void import_center_crop_pad(Import *n) {
     Ctx *c = n->g->c;
     Expr **want, *lo[MAX_RANK], *hi[MAX_RANK], *two = expr_int(c, 2), *zero = expr_int(c, 0);
@@ -405,7 +450,10 @@ static void import_center_crop_pad(Import *n) {
     int count = import_list(n, NULL, 1, &want), naxes = import_ints(n, "axes", &axes);
     if (gd_error_count(c) > errors) return;
     if (!axes) naxes = x->rank;
-    if (count != naxes) { import_error(n, 301, NULL, "a shape of %d entries for %d axes", count, naxes); return; }
+    if (count != naxes) {
+        import_error(n, 301, NULL, "a shape of %d entries for %d axes", count, naxes);
+        return;
+    }
     for (int i = 0; i < x->rank; i++) lo[i] = hi[i] = zero;
     for (int i = 0; i < naxes; i++) {
         int k = axes ? import_axis(n, axes[i], x->rank) : i;
@@ -441,11 +489,14 @@ static void import_identity(Import *n) {
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_arrange[] = {
-    {BUILD = "Reshape", .import = import_reshape, .doc = "Other dims, the same elements; -1 is what is left, 0 a dim of the input."},
-    {BUILD = "Flatten", .import = import_flatten, .doc = "Two axes: those before `axis` and those from it on."},
+    {BUILD = "Reshape", .import = import_reshape,
+     .doc = "Other dims, the same elements; -1 is what is left, 0 a dim of the input."},
+    {BUILD = "Flatten", .import = import_flatten,
+     .doc = "Two axes: those before `axis` and those from it on."},
     {BUILD = "Squeeze", .import = import_squeeze, .doc = "Without the given axes of size 1."},
     {BUILD = "Unsqueeze", .import = import_unsqueeze, .doc = "With new axes of size 1."},
-    {BUILD = "Expand", .import = import_expand, .doc = "Repeated along axes of size 1, to a shape that may itself have axes of size 1."},
+    {BUILD = "Expand", .import = import_expand,
+     .doc = "Repeated along axes of size 1, to a shape that may itself have axes of size 1."},
     {BUILD = "Tile", .import = import_tile, .doc = "The whole tensor repeated along each axis."},
     {BUILD = "Transpose", .import = import_transpose, .doc = "Axes in another order, by default reversed."},
     {BUILD = "DepthToSpace", .import = import_depth_to_space, .doc = "Channels become blocks of pixels."},
@@ -453,9 +504,12 @@ const Op gd_ops_arrange[] = {
     {BUILD = "Slice", .import = import_slice, .doc = "Ranges of the axes, with steps of either sign."},
     {BUILD = "Split", .import = import_split, .doc = "Cut along an axis."},
     {BUILD = "Concat", .import = import_concat, .doc = "One after the other along an axis."},
-    {BUILD = "Pad", .import = import_pad, .doc = "Borders of a constant, or of the tensor's own elements; negative ones are cut off."},
-    {BUILD = "CenterCropPad", .import = import_center_crop_pad, .doc = "Cut or padded with zeros on both sides, to a given shape."},
-    {BUILD = "Trilu", .import = import_trilu, .doc = "The upper or lower triangle of matrices, zeros elsewhere."},
+    {BUILD = "Pad", .import = import_pad,
+     .doc = "Borders of a constant, or of the tensor's own elements; negative ones are cut off."},
+    {BUILD = "CenterCropPad", .import = import_center_crop_pad,
+     .doc = "Cut or padded with zeros on both sides, to a given shape."},
+    {BUILD = "Trilu", .import = import_trilu,
+     .doc = "The upper or lower triangle of matrices, zeros elsewhere."},
     {BUILD = "Identity", .import = import_identity, .doc = "The input."},
 };
 const int gd_ops_arrange_n = sizeof gd_ops_arrange / sizeof *gd_ops_arrange;

@@ -15,8 +15,12 @@ static Value *with_dims(Graph *g, const char *op, Value *x, int rank, Expr *cons
     node_dims(n, "dims", rank, dim);
     return node_finish(n);
 }
-Value *build_reshape(Graph *g, Value *x, int rank, Expr *const *dim) { return with_dims(g, "reshape", x, rank, dim); }
-Value *build_broadcast(Graph *g, Value *x, int rank, Expr *const *dim) { return with_dims(g, "broadcast", x, rank, dim); }
+Value *build_reshape(Graph *g, Value *x, int rank, Expr *const *dim) {
+    return with_dims(g, "reshape", x, rank, dim);
+}
+Value *build_broadcast(Graph *g, Value *x, int rank, Expr *const *dim) {
+    return with_dims(g, "broadcast", x, rank, dim);
+}
 
 Value *build_fit(Graph *g, Value *x, const Value *like) {
     bool fits = x->rank <= like->rank;
@@ -67,11 +71,13 @@ Value *build_reverse(Graph *g, Value *x, int axis) {
     return node_finish(n);
 }
 
-Value *build_pad(Graph *g, Value *x, Expr *const *lo, Expr *const *hi, const int64_t *interior, Value *value) {
+Value *build_pad(Graph *g, Value *x, Expr *const *lo, Expr *const *hi, const int64_t *interior,
+                 Value *value) {
     static const int64_t none[MAX_RANK] = {0};
     bool nothing = true;
     if (!interior) interior = none;
-    for (int i = 0; i < x->rank; i++) nothing = nothing && is_value(lo[i], 0) && is_value(hi[i], 0) && !interior[i];
+    for (int i = 0; i < x->rank; i++)
+        nothing = nothing && is_value(lo[i], 0) && is_value(hi[i], 0) && !interior[i];
     if (nothing) return x;
     Node *n = node_begin(g, "pad");
     node_input(n, x);
@@ -140,8 +146,8 @@ Value *build_unsqueeze(Graph *g, Value *x, int axis) {
 int import_axis(Import *n, int64_t axis, int rank) {
     if (rank < 0) return -1;
     if (axis >= -rank && axis < rank) return (int)(axis < 0 ? axis + rank : axis);
-    import_error(n, 204, gd_format(n->g->c, "from %d to %d", -rank, rank - 1), "axis %lld is outside a tensor of %d axes",
-                 (long long)axis, rank);
+    import_error(n, 204, gd_format(n->g->c, "from %d to %d", -rank, rank - 1),
+                 "axis %lld is outside a tensor of %d axes", (long long)axis, rank);
     return -1;
 }
 
@@ -157,8 +163,8 @@ bool import_same_types(Import *n, int from, int to) {
         if (!v || v->rank < 0) continue;
         if (!first) first = v;
         if (v->dt == first->dt) continue;
-        import_error(n, 302, "insert a Cast", "input %d is %s, but input %d is %s", i, gd_dtypes[v->dt].name, from,
-                     gd_dtypes[first->dt].name);
+        import_error(n, 302, "insert a Cast", "input %d is %s, but input %d is %s", i, gd_dtypes[v->dt].name,
+                     from, gd_dtypes[first->dt].name);
         return false;
     }
     return true;
@@ -172,7 +178,8 @@ static bool axis_in_range(Import *n, Expr *v, int rank) {
     Ctx *c = n->g->c;
     int64_t k;
     if (is_int(v, &k)) return import_axis(n, k, rank) >= 0;
-    Expr *inside = expr2(c, E_AND, expr2(c, E_LE, expr_int(c, -rank), v), expr2(c, E_LT, v, expr_int(c, rank)));
+    Expr *inside =
+        expr2(c, E_AND, expr2(c, E_LE, expr_int(c, -rank), v), expr2(c, E_LT, v, expr_int(c, rank)));
     import_require(n, inside, gd_format(c, "an axis outside a tensor of %d axes", rank));
     return true;
 }

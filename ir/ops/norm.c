@@ -1,6 +1,6 @@
-/* Softmax and normalisations, written in composite text (graph_text) over sums, differences and elementwise functions:
-   gradients and fusion come from those. What is stored in fewer bits than f32 is computed in f32 and rounded once, at the
-   end. */
+/* Softmax and normalisations, written in composite text (graph_text) over sums, differences and elementwise
+   functions: gradients and fusion come from those. What is stored in fewer bits than f32 is computed in f32
+   and rounded once, at the end. */
 #include "build.h"
 
 /* ---- composite text with names for values and attributes ---- */
@@ -9,7 +9,9 @@ typedef struct Names { Graph *g; Map *values, *attrs; } Names;
 
 static Names names(Graph *g) { return (Names){g, map_new(g->c), map_new(g->c)}; }
 static void name(Names *s, const char *key, Value *v) { map_puts(s->values, key, v); }
-static Value *text(const Names *s, const char *formula) { return graph_text(s->g, formula, s->values, s->attrs); }
+static Value *text(const Names *s, const char *formula) {
+    return graph_text(s->g, formula, s->values, s->attrs);
+}
 static Value *keep(Names *s, const char *key, const char *formula) {
     Value *v = text(s, formula);
     name(s, key, v);
@@ -71,8 +73,8 @@ static bool softmax_axes(Import *n, Axes *a) {
     return axis >= 0;
 }
 
-/* The largest element is taken out first, which changes no result but keeps exp from overflowing: to differentiation it is
-   a constant. */
+/* The largest element is taken out first, which changes no result but keeps exp from overflowing: to
+   differentiation it is a constant. */
 #define BELOW_LARGEST "d = x - detach(reduce_max(x, axes=axes));"
 
 static void softmax_form(Import *n, const char *formula) {
@@ -84,8 +86,12 @@ static void softmax_form(Import *n, const char *formula) {
     n->out[0] = build_cast(n->g, text(&s, formula), n->in[0]->dt);
 }
 
-static void import_softmax(Import *n) { softmax_form(n, BELOW_LARGEST "e = exp(d); e / reduce_sum(e, axes=axes)"); }
-static void import_log_softmax(Import *n) { softmax_form(n, BELOW_LARGEST "d - log(reduce_sum(exp(d), axes=axes))"); }
+static void import_softmax(Import *n) {
+    softmax_form(n, BELOW_LARGEST "e = exp(d); e / reduce_sum(e, axes=axes)");
+}
+static void import_log_softmax(Import *n) {
+    softmax_form(n, BELOW_LARGEST "d - log(reduce_sum(exp(d), axes=axes))");
+}
 
 /* 1 at the first largest element. */
 static void import_hardmax(Import *n) {
@@ -109,7 +115,8 @@ static void import_hardmax(Import *n) {
     node_input(best, v);
     node_int(best, "axis", axis);
     Value *here = build_iota(g, I64, v->rank, v->dim, axis);
-    n->out[0] = build_reshape(g, build_cast(g, make(g, "equal", here, node_finish(best)), x->dt), x->rank, x->dim);
+    n->out[0] =
+        build_reshape(g, build_cast(g, make(g, "equal", here, node_finish(best)), x->dt), x->rank, x->dim);
 }
 
 /* ---- normalisation by mean and variance ---- */
@@ -155,18 +162,21 @@ static void batch_norm_training(Import *n, Value *const *in) {
     n->out[0] = build_cast(g, text(&s, "d * (scale * r) + bias"), n->in[0]->dt);
     number(&s, "momentum", import_float(n, "momentum", .9));
     Value *now[] = {text(&s, "m"), text(&s, "v")};
-    for (int i = 1; i < n->nout && i < 5; i++) { /* running mean and variance; before version 14 also those of the batch */
+    for (int i = 1; i < n->nout && i < 5;
+         i++) { /* running mean and variance; before version 14 also those of the batch */
         int k = (i - 1) % 2;
         name(&s, "old", in[3 + k]);
         name(&s, "now", build_reshape(g, now[k], in[3 + k]->rank, in[3 + k]->dim));
-        n->out[i] = build_cast(g, text(&s, i < 3 ? "old * momentum + now * (1 - momentum)" : "now"), n->in[3 + k]->dt);
+        n->out[i] = build_cast(g, text(&s, i < 3 ? "old * momentum + now * (1 - momentum)" : "now"),
+                               n->in[3 + k]->dt);
     }
 }
 
 static void import_batch_norm(Import *n) {
     if (!import_need(n, 5, 5)) return;
     Value *in[5];
-    bool training = n->opset >= 14 ? import_int(n, "training_mode", 0) != 0 : !import_int(n, "is_test", 0) && n->nout > 1;
+    bool training =
+        n->opset >= 14 ? import_int(n, "training_mode", 0) != 0 : !import_int(n, "is_test", 0) && n->nout > 1;
     import_int(n, "spatial", 1);
     import_float(n, "momentum", .9);
     import_has(n, "consumed_inputs");
@@ -175,7 +185,8 @@ static void import_batch_norm(Import *n) {
         in[i] = build_cast(n->g, n->in[i], n->in[0]->dt == F64 ? F64 : F32);
     }
     if (training) batch_norm_training(n, in);
-    else if (n->nout > 1 && n->wanted[1]) import_error(n, 205, "set training_mode", "inference has one output");
+    else if (n->nout > 1 && n->wanted[1])
+        import_error(n, 205, "set training_mode", "inference has one output");
     else batch_norm_given(n, in);
 }
 
@@ -199,10 +210,17 @@ static void import_group_norm(Import *n) {
     Value *x = n->in[0];
     int64_t groups = import_int(n, "num_groups", 0);
     import_int(n, "stash_type", 1);
-    if (groups < 1) { import_error(n, 204, NULL, "attribute num_groups: %lld is not positive", (long long)groups); return; }
-    if (x->rank < 2 || x->rank == MAX_RANK) { import_error(n, 301, NULL, "a tensor of %d axes", x->rank); return; }
-    import_require(n, expr2(c, E_EQ, expr_fmod(c, x->dim[1], expr_int(c, groups)), expr_int(c, 0)),
-                   gd_format(c, "%s channels do not make %lld groups", expr_text(c, x->dim[1]), (long long)groups));
+    if (groups < 1) {
+        import_error(n, 204, NULL, "attribute num_groups: %lld is not positive", (long long)groups);
+        return;
+    }
+    if (x->rank < 2 || x->rank == MAX_RANK) {
+        import_error(n, 301, NULL, "a tensor of %d axes", x->rank);
+        return;
+    }
+    import_require(
+        n, expr2(c, E_EQ, expr_fmod(c, x->dim[1], expr_int(c, groups)), expr_int(c, 0)),
+        gd_format(c, "%s channels do not make %lld groups", expr_text(c, x->dim[1]), (long long)groups));
     Expr *dim[MAX_RANK + 1] = {x->dim[0], expr_int(c, groups), expr_fdiv(c, x->dim[1], expr_int(c, groups))};
     for (int i = 2; i < x->rank; i++) dim[i + 1] = x->dim[i];
     Value *split = build_reshape(g, wide(g, x), x->rank + 1, dim);
@@ -327,10 +345,17 @@ static const char *lrn_formula(double beta) {
 static void import_lrn(Import *n) {
     if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return;
     Value *x = n->in[0];
-    double beta = import_float(n, "beta", .75), alpha = import_float(n, "alpha", 1e-4), bias = import_float(n, "bias", 1);
+    double beta = import_float(n, "beta", .75), alpha = import_float(n, "alpha", 1e-4),
+           bias = import_float(n, "bias", 1);
     int64_t size = import_int(n, "size", 0);
-    if (size < 1) { import_error(n, 204, NULL, "attribute size: %lld is not positive", (long long)size); return; }
-    if (x->rank < 2 || x->rank == MAX_RANK) { import_error(n, 301, NULL, "a tensor of %d axes", x->rank); return; }
+    if (size < 1) {
+        import_error(n, 204, NULL, "attribute size: %lld is not positive", (long long)size);
+        return;
+    }
+    if (x->rank < 2 || x->rank == MAX_RANK) {
+        import_error(n, 301, NULL, "a tensor of %d axes", x->rank);
+        return;
+    }
     Names s = names(n->g);
     name(&s, "x", wide(n->g, x));
     number(&s, "scale", alpha / (double)size);
@@ -344,17 +369,28 @@ static void import_lrn(Import *n) {
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_norm[] = {
-    {BUILD = "Softmax", .import = import_softmax, .doc = "exp(x) over its sum along an axis, the largest element taken out first."},
-    {BUILD = "LogSoftmax", .import = import_log_softmax, .doc = "x - log(sum(exp(x))) along an axis, the largest element taken out first."},
-    {BUILD = "Hardmax", .import = import_hardmax, .doc = "1 at the first largest element along an axis, 0 elsewhere."},
+    {BUILD = "Softmax", .import = import_softmax,
+     .doc = "exp(x) over its sum along an axis, the largest element taken out first."},
+    {BUILD = "LogSoftmax", .import = import_log_softmax,
+     .doc = "x - log(sum(exp(x))) along an axis, the largest element taken out first."},
+    {BUILD = "Hardmax", .import = import_hardmax,
+     .doc = "1 at the first largest element along an axis, 0 elsewhere."},
     {BUILD = "BatchNormalization", .import = import_batch_norm,
-     .doc = "Each channel by given statistics; in training mode by those of the batch, which also move the given ones."},
-    {BUILD = "InstanceNormalization", .import = import_instance_norm, .doc = "Each channel of each sample by its own mean and variance."},
-    {BUILD = "GroupNormalization", .import = import_group_norm, .doc = "Each group of channels of each sample by its own mean and variance."},
-    {BUILD = "LayerNormalization", .import = import_layer_norm, .doc = "The axes from `axis` on by their mean and variance."},
-    {BUILD = "RMSNormalization", .import = import_rms_norm, .doc = "The axes from `axis` on by the root of their mean square."},
-    {BUILD = "MeanVarianceNormalization", .import = import_mvn, .doc = "By mean and deviation over given axes."},
-    {BUILD = "LpNormalization", .import = import_lp_norm, .doc = "By the sum of absolute values, or the root of the sum of squares, along an axis."},
-    {BUILD = "LRN", .import = import_lrn, .doc = "x / (bias + alpha / size * sum of squares over neighbouring channels)^beta."},
+     .doc = "Each channel by given statistics; in training mode by those of the batch, which also move the "
+            "given ones."},
+    {BUILD = "InstanceNormalization", .import = import_instance_norm,
+     .doc = "Each channel of each sample by its own mean and variance."},
+    {BUILD = "GroupNormalization", .import = import_group_norm,
+     .doc = "Each group of channels of each sample by its own mean and variance."},
+    {BUILD = "LayerNormalization", .import = import_layer_norm,
+     .doc = "The axes from `axis` on by their mean and variance."},
+    {BUILD = "RMSNormalization", .import = import_rms_norm,
+     .doc = "The axes from `axis` on by the root of their mean square."},
+    {BUILD = "MeanVarianceNormalization", .import = import_mvn,
+     .doc = "By mean and deviation over given axes."},
+    {BUILD = "LpNormalization", .import = import_lp_norm,
+     .doc = "By the sum of absolute values, or the root of the sum of squares, along an axis."},
+    {BUILD = "LRN", .import = import_lrn,
+     .doc = "x / (bias + alpha / size * sum of squares over neighbouring channels)^beta."},
 };
 const int gd_ops_norm_n = sizeof gd_ops_norm / sizeof *gd_ops_norm;

@@ -1,4 +1,5 @@
-/* Tensors that come from shapes, attributes and sizes rather than from data: indices, constants, ranges, windows. */
+/* Tensors that come from shapes, attributes and sizes rather than from data: indices, constants, ranges,
+   windows. */
 #include "build.h"
 #include "lower.h"
 #include <math.h>
@@ -8,7 +9,8 @@
 static void iota_shape(Node *n) {
     const Attr *a = node_attr(n, "dims");
     int64_t axis = attr_int(n, "axis");
-    if (axis < 0 || axis >= a->n) node_error(n, 204, NULL, "axis %lld is outside a tensor of rank %d", (long long)axis, a->n);
+    if (axis < 0 || axis >= a->n)
+        node_error(n, 204, NULL, "axis %lld is outside a tensor of rank %d", (long long)axis, a->n);
     else node_out(n, 0, (DType)attr_int(n, "to"), a->n, a->dims);
 }
 
@@ -68,8 +70,8 @@ static Value *floats(Graph *g, int count, const double *v) {
 }
 
 static void import_constant(Import *n) {
-    static const char *const names[] = {"value", "value_float", "value_int", "value_string", "value_floats", "value_ints",
-                                        "value_strings", "sparse_value"};
+    static const char *const names[] = {"value",        "value_float", "value_int",     "value_string",
+                                        "value_floats", "value_ints",  "value_strings", "sparse_value"};
     Graph *g = n->g;
     const ImportAttr *a = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names && !a; i++) a = import_attr(n, names[i]);
@@ -85,7 +87,9 @@ static void import_constant(Import *n) {
     case IM_FLOATS: n->out[0] = floats(g, a->n, a->floats); break;
     case IM_INTS: n->out[0] = const_ints(g, a->n, a->ints); break;
     case IM_STRINGS: n->out[0] = strings(g, 1, a->n, a->strings); break;
-    default: import_error(n, 204, "value, or value_float, value_int, ...", "the attribute with the value is missing");
+    default:
+        import_error(n, 204, "value, or value_float, value_int, ...",
+                     "the attribute with the value is missing");
     }
 }
 
@@ -108,7 +112,10 @@ static void import_constant_of_shape(Import *n) {
     int rank = import_list(n, NULL, 0, &dim);
     if (gd_error_count(g->c) > errors || !valid_dims(n, rank, dim)) return;
     Value *one = a && a->kind == IM_TENSOR ? constant(g, &a->tensor) : const_scalar(g, F32, 0);
-    if (!is_value(value_count(g->c, one), 1)) { import_error(n, 204, NULL, "attribute value does not have one element"); return; }
+    if (!is_value(value_count(g->c, one), 1)) {
+        import_error(n, 204, NULL, "attribute value does not have one element");
+        return;
+    }
     n->out[0] = build_broadcast(g, build_reshape(g, one, 0, NULL), rank, dim);
 }
 
@@ -117,7 +124,10 @@ static void import_eye_like(Import *n) {
     if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return;
     Value *x = n->in[0];
     DType t = import_dtype(n, "dtype", x->dt);
-    if (x->rank != 2 || t == DT_NONE) { import_error(n, 301, NULL, "a tensor of %d axes is no matrix", x->rank); return; }
+    if (x->rank != 2 || t == DT_NONE) {
+        import_error(n, 301, NULL, "a tensor of %d axes is no matrix", x->rank);
+        return;
+    }
     Value *row = build_iota(g, I64, 2, x->dim, 0), *column = build_iota(g, I64, 2, x->dim, 1);
     Value *shifted = make(g, "add", row, const_scalar(g, I64, (double)import_int(n, "k", 0)));
     n->out[0] = build_cast(g, make(g, "equal", shifted, column), t);
@@ -127,7 +137,8 @@ static void import_eye_like(Import *n) {
 
 static Value *one_element(Graph *g, Value *v) { return v->rank > 0 ? build_reshape(g, v, 0, NULL) : v; }
 
-/* max(ceil((limit - start) / delta), 0): of integers as an expression, of floats by f64 arithmetic whose result is read. */
+/* max(ceil((limit - start) / delta), 0): of integers as an expression, of floats by f64 arithmetic whose
+   result is read. */
 static Expr *range_count(Import *n, Value *const *in) {
     Graph *g = n->g;
     Ctx *c = g->c;
@@ -146,7 +157,8 @@ static Expr *range_count(Import *n, Value *const *in) {
     Value *f[3];
     for (int i = 0; i < 3; i++) f[i] = build_cast(g, in[i], F64);
     Value *steps = make(g, "ceil", make(g, "div", make(g, "sub", f[1], f[0]), f[2]));
-    Expr **read = value_read(g, build_cast(g, make(g, "max", steps, const_scalar(g, F64, 0)), I64), "range", NULL);
+    Expr **read =
+        value_read(g, build_cast(g, make(g, "max", steps, const_scalar(g, F64, 0)), I64), "range", NULL);
     return read ? read[0] : NULL;
 }
 
@@ -194,8 +206,10 @@ static void import_one_hot(Import *n) {
 
 /* a[0] + a[1] cos(2 pi k / n) + a[2] cos(4 pi k / n), where n is one less for a symmetric window. */
 static void import_signal_window(Import *n) {
-    static const struct { const char *name; double a[3]; } windows[] = {
-        {"HannWindow", {.5, -.5, 0}}, {"HammingWindow", {25. / 46, -21. / 46, 0}}, {"BlackmanWindow", {.42, -.5, .08}}};
+    static const struct { const char *name; double a[3];
+    } windows[] = {{"HannWindow", {.5, -.5, 0}},
+                   {"HammingWindow", {25. / 46, -21. / 46, 0}},
+                   {"BlackmanWindow", {.42, -.5, .08}}};
     Graph *g = n->g;
     Ctx *c = g->c;
     Expr **size;
@@ -207,7 +221,9 @@ static void import_signal_window(Import *n) {
     int count = import_list(n, NULL, 0, &size);
     if (gd_error_count(c) > errors || count != 1 || !valid_dims(n, 1, size)) return;
     Value *length = build_scalar(g, wide, periodic ? size[0] : expr_sub(c, size[0], expr_int(c, 1)));
-    Value *turn = make(g, "div", make(g, "mul", build_iota(g, wide, 1, size, 0), const_scalar(g, wide, 6.283185307179586)), length);
+    Value *turn = make(
+        g, "div", make(g, "mul", build_iota(g, wide, 1, size, 0), const_scalar(g, wide, 6.283185307179586)),
+        length);
     Value *y = const_scalar(g, wide, windows[w].a[0]);
     for (int i = 1; i < 3; i++) {
         if (windows[w].a[i] == 0) continue;
@@ -226,12 +242,17 @@ const Op gd_ops_shape[] = {
     {BUILD = "Shape", .import = import_shape, .doc = "The dims as a tensor, or those from start to end."},
     {BUILD = "Size", .import = import_size, .doc = "The number of elements."},
     {BUILD = "Constant", .import = import_constant, .doc = "A value of the model."},
-    {BUILD = "ConstantOfShape", .import = import_constant_of_shape, .doc = "A tensor of one value, 0 by default."},
-    {BUILD = "EyeLike", .import = import_eye_like, .doc = "Ones on a diagonal, zeros elsewhere, in the shape of the input."},
+    {BUILD = "ConstantOfShape", .import = import_constant_of_shape,
+     .doc = "A tensor of one value, 0 by default."},
+    {BUILD = "EyeLike", .import = import_eye_like,
+     .doc = "Ones on a diagonal, zeros elsewhere, in the shape of the input."},
     {BUILD = "Range", .import = import_range, .doc = "start + i * delta, up to limit."},
-    {BUILD = "OneHot", .import = import_one_hot, .doc = "A new axis with one value at the position that the index gives, another elsewhere."},
-    {BUILD = "HannWindow", .import = import_signal_window, .doc = "Hann's window: half a cosine from 0 up to 1 and down."},
-    {BUILD = "HammingWindow", .import = import_signal_window, .doc = "Hamming's window, a cosine that does not reach 0."},
+    {BUILD = "OneHot", .import = import_one_hot,
+     .doc = "A new axis with one value at the position that the index gives, another elsewhere."},
+    {BUILD = "HannWindow", .import = import_signal_window,
+     .doc = "Hann's window: half a cosine from 0 up to 1 and down."},
+    {BUILD = "HammingWindow", .import = import_signal_window,
+     .doc = "Hamming's window, a cosine that does not reach 0."},
     {BUILD = "BlackmanWindow", .import = import_signal_window, .doc = "Blackman's window of two cosines."},
 };
 const int gd_ops_shape_n = sizeof gd_ops_shape / sizeof *gd_ops_shape;

@@ -1,6 +1,6 @@
-/* Views: an element of the output is one element of an input, or a constant. Each row is a map of indices, so a chain of
-   them costs index arithmetic and no memory, and what the simplifier knows about sums and divisions takes most of
-   that away again. ONNX's many data movers are built from these rows in arrange.c. */
+/* Views: an element of the output is one element of an input, or a constant. Each row is a map of indices, so
+   a chain of them costs index arithmetic and no memory, and what the simplifier knows about sums and
+   divisions takes most of that away again. ONNX's many data movers are built from these rows in arrange.c. */
 #include "build.h"
 #include "grad.h"
 #include "lower.h"
@@ -12,7 +12,8 @@ static Expr *product(Ctx *c, Expr *const *d, int from, int to) {
 }
 
 static bool rank_fits(Node *n, int rank) {
-    if (rank > MAX_RANK) node_error(n, 504, NULL, "the output would have %d axes, at most %d are possible", rank, MAX_RANK);
+    if (rank > MAX_RANK)
+        node_error(n, 504, NULL, "the output would have %d axes, at most %d are possible", rank, MAX_RANK);
     return rank <= MAX_RANK;
 }
 
@@ -41,8 +42,8 @@ static void reshape_shape(Node *n) {
     for (int k = 0; k < a->n; k++)
         if (!used[k]) to = expr_mul(c, to, a->dims[k]);
     node_require(n, expr2(c, E_EQ, from, to),
-                 gd_format(c, "%s cannot be reshaped to %s: the number of elements differs", dims_text(c, x->rank, x->dim),
-                           dims_text(c, a->n, a->dims)));
+                 gd_format(c, "%s cannot be reshaped to %s: the number of elements differs",
+                           dims_text(c, x->rank, x->dim), dims_text(c, a->n, a->dims)));
     node_out(n, 0, x->dt, a->n, a->dims);
 }
 
@@ -57,8 +58,8 @@ static void map_group(Ctx *c, Expr *const *in, int a, Expr *const *out, int b, E
     if (a) at[0] = flat;
 }
 
-/* The smallest groups of axes with provably the same number of elements are mapped each by itself; then an axis that
-   stays, or two that merge, need no division. What cannot be matched is one last group. */
+/* The smallest groups of axes with provably the same number of elements are mapped each by itself; then an
+   axis that stays, or two that merge, need no division. What cannot be matched is one last group. */
 static Expr *reshape_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     (void)port;
     Ctx *c = L->c;
@@ -104,7 +105,8 @@ static void transpose_shape(Node *n) {
         seen[axis] = true;
         dim[i] = x->dim[axis];
     }
-    if (perm->n != x->rank) node_error(n, 204, "every axis once", "attribute perm has %d entries for %d axes", perm->n, x->rank);
+    if (perm->n != x->rank)
+        node_error(n, 204, "every axis once", "attribute perm has %d entries for %d axes", perm->n, x->rank);
     else node_out(n, 0, x->dt, x->rank, dim);
 }
 
@@ -127,7 +129,8 @@ static void reverse_shape(Node *n) {
     const Attr *axes = node_attr(n, "axes");
     for (int i = 0; i < axes->n; i++)
         if (axes->ints[i] < 0 || axes->ints[i] >= n->in[0]->rank) {
-            node_error(n, 204, NULL, "axis %lld is outside a tensor of rank %d", (long long)axes->ints[i], n->in[0]->rank);
+            node_error(n, 204, NULL, "axis %lld is outside a tensor of rank %d", (long long)axes->ints[i],
+                       n->in[0]->rank);
             return;
         }
     node_out(n, 0, n->in[0]->dt, n->in[0]->rank, n->in[0]->dim);
@@ -167,7 +170,9 @@ static void broadcast_shape(Node *n) {
         if (is_value(d, 1)) continue;
         Expr *fits = expr2(c, E_EQ, d, to);
         if (!is_const(d)) fits = expr2(c, E_OR, fits, expr2(c, E_EQ, d, expr_int(c, 1)));
-        node_require(n, fits, gd_format(c, "%s cannot be broadcast to %s", dims_text(c, x->rank, x->dim), dims_text(c, a->n, a->dims)));
+        node_require(n, fits,
+                     gd_format(c, "%s cannot be broadcast to %s", dims_text(c, x->rank, x->dim),
+                               dims_text(c, a->n, a->dims)));
     }
     node_out(n, 0, x->dt, a->n, a->dims);
 }
@@ -177,7 +182,9 @@ static Expr *broadcast_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     return lower_broadcast(L, n->in[0], n->out[0]->rank, n->out[0]->dim, idx);
 }
 
-static void broadcast_grad(Grad *G, Node *n, Value *const *dy) { grad_add(G, n->in[0], grad_sum_to(G, dy[0], n->in[0])); }
+static void broadcast_grad(Grad *G, Node *n, Value *const *dy) {
+    grad_add(G, n->in[0], grad_sum_to(G, dy[0], n->in[0]));
+}
 
 /* ---- slice ---- */
 
@@ -217,7 +224,8 @@ static void slice_grad(Grad *G, Node *n, Value *const *dy) {
         int64_t s;
         lo[i] = start->dims[i];
         if (!is_int(step->dims[i], &s) || !s) {
-            node_error(n, 404, "make the step a constant", "a slice whose step is not known when compiling has no gradient");
+            node_error(n, 404, "make the step a constant",
+                       "a slice whose step is not known when compiling has no gradient");
             return;
         }
         if (s < 0) {
@@ -247,9 +255,13 @@ static void pad_shape(Node *n) {
         return;
     }
     for (int i = 0; i < x->rank; i++) {
-        if (interior->ints[i] < 0) { node_error(n, 204, NULL, "interior: %lld is negative", (long long)interior->ints[i]); return; }
+        if (interior->ints[i] < 0) {
+            node_error(n, 204, NULL, "interior: %lld is negative", (long long)interior->ints[i]);
+            return;
+        }
         dim[i] = expr_add(c, expr_add(c, lo->dims[i], hi->dims[i]), span(c, x->dim[i], interior->ints[i]));
-        node_require(n, expr2(c, E_LE, expr_int(c, 0), dim[i]), "more is cut off by negative padding than there is");
+        node_require(n, expr2(c, E_LE, expr_int(c, 0), dim[i]),
+                     "more is cut off by negative padding than there is");
     }
     node_out(n, 0, x->dt, x->rank, dim);
 }
@@ -285,7 +297,8 @@ static bool pad_holds(const Node *n, int i, Expr **lo) {
     return i == 0;
 }
 
-/* dx: the padding taken off (where it was negative: zeros put on), then the gaps. The value's: what is left of the sum. */
+/* dx: the padding taken off (where it was negative: zeros put on), then the gaps. The value's: what is left
+   of the sum. */
 static void pad_grad(Grad *G, Node *n, Value *const *dy) {
     Graph *g = G->g;
     Ctx *c = g->c;
@@ -323,12 +336,14 @@ static void extend_shape(Node *n) {
     for (int i = 0; i < x->rank; i++) {
         dim[i] = expr_add(c, expr_add(c, lo->dims[i], hi->dims[i]), x->dim[i]);
         if (dim[i] != x->dim[i])
-            node_require(n, expr2(c, E_LT, zero, x->dim[i]), "an axis without elements cannot be extended by its own elements");
+            node_require(n, expr2(c, E_LT, zero, x->dim[i]),
+                         "an axis without elements cannot be extended by its own elements");
     }
     node_out(n, 0, x->dt, x->rank, dim);
 }
 
-/* Position p, outside 0..d-1, as one inside. Where the padding is provably shorter than the axis, min and max do. */
+/* Position p, outside 0..d-1, as one inside. Where the padding is provably shorter than the axis, min and max
+   do. */
 static Expr *extend_at(Ctx *c, int64_t mode, Expr *p, Expr *d, Expr *lo, Expr *hi) {
     Expr *zero = expr_int(c, 0), *last = expr_sub(c, d, expr_int(c, 1));
     if (mode == EXTEND_EDGE) return expr2(c, E_MIN, expr2(c, E_MAX, p, zero), last);
@@ -364,7 +379,8 @@ static Value *extend_back(Graph *g, Node *n, Value *d, int axis, Expr *lo, Expr 
     Expr *room = mode == EXTEND_REFLECT ? expr_sub(c, size, one) : size;
     if (mode != EXTEND_EDGE)
         for (int side = 0; side < 2; side++)
-            node_require(n, expr2(c, E_LE, side ? hi : lo, room), "the gradient of padding longer than the axis");
+            node_require(n, expr2(c, E_LE, side ? hi : lo, room),
+                         "the gradient of padding longer than the axis");
     Value *sum = build_slice_axis(g, d, axis, lo, size);
     for (int side = 0; side < 2; side++) {
         Expr *count = side ? hi : lo, *l[MAX_RANK], *h[MAX_RANK];
@@ -386,7 +402,8 @@ static void extend_grad(Grad *G, Node *n, Value *const *dy) {
     const Attr *lo = node_attr(n, "lo"), *hi = node_attr(n, "hi");
     Value *d = dy[0];
     for (int i = 0; i < n->in[0]->rank; i++)
-        if (!is_value(lo->dims[i], 0) || !is_value(hi->dims[i], 0)) d = extend_back(G->g, n, d, i, lo->dims[i], hi->dims[i]);
+        if (!is_value(lo->dims[i], 0) || !is_value(hi->dims[i], 0))
+            d = extend_back(G->g, n, d, i, lo->dims[i], hi->dims[i]);
     grad_add(G, n->in[0], d);
 }
 
@@ -402,13 +419,15 @@ static void concat_shape(Node *n) {
     for (int i = 1; i < n->nin; i++) {
         const Value *v = n->in[i];
         if (!v || v->dt != x->dt || v->rank != x->rank) {
-            node_error(n, 302, NULL, "input %d is %s, the first %s", i, v ? value_type_text(c, v) : "left out", value_type_text(c, x));
+            node_error(n, 302, NULL, "input %d is %s, the first %s", i,
+                       v ? value_type_text(c, v) : "left out", value_type_text(c, x));
             return;
         }
         for (int k = 0; k < x->rank; k++)
             dim[k] = k == axis ? expr_add(c, dim[k], v->dim[k])
-                               : node_same_dim(n, dim[k], v->dim[k], gd_format(c, "inputs 0 and %d differ on axis %d: %s and %s", i, k,
-                                                                               expr_text(c, dim[k]), expr_text(c, v->dim[k])));
+                               : node_same_dim(n, dim[k], v->dim[k],
+                                               gd_format(c, "inputs 0 and %d differ on axis %d: %s and %s", i,
+                                                         k, expr_text(c, dim[k]), expr_text(c, v->dim[k])));
     }
     node_out(n, 0, x->dt, x->rank, dim);
 }
@@ -432,7 +451,8 @@ static Expr *concat_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     Expr **offset = concat_offsets(n), *at[MAX_RANK], *e = expr_const(c, scalar(n->in[0]->dt), 0);
     for (int k = 0; k < n->in[0]->rank; k++) at[k] = idx[k];
     for (int i = n->nin - 1; i >= 0; i--) {
-        Expr *mine = expr_and(c, expr2(c, E_LE, offset[i], idx[axis]), expr2(c, E_LT, idx[axis], offset[i + 1]));
+        Expr *mine =
+            expr_and(c, expr2(c, E_LE, offset[i], idx[axis]), expr2(c, E_LT, idx[axis], offset[i + 1]));
         at[axis] = expr_sub(c, idx[axis], offset[i]);
         e = lower_guarded(L, mine, n->in[i], at, e);
     }
@@ -442,7 +462,8 @@ static Expr *concat_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 static bool concat_holds(const Node *n, int i, Expr **lo) {
     int64_t axis = attr_int(n, "axis");
     if (axis < 0) axis += n->in[0]->rank;
-    for (int k = 0; k < n->in[0]->rank; k++) lo[k] = k == axis ? concat_offsets(n)[i] : expr_int(n->graph->c, 0);
+    for (int k = 0; k < n->in[0]->rank; k++)
+        lo[k] = k == axis ? concat_offsets(n)[i] : expr_int(n->graph->c, 0);
     return true;
 }
 
@@ -462,24 +483,30 @@ const Op gd_ops_view[] = {
      .shape = reshape_shape, .elem = reshape_elem, .grad = reshape_grad,
      .doc = "The same elements in row-major order under other dims."},
     {.name = "transpose", VIEW, .flags = OF_CHEAP, .attrs = {{"perm", AT_INTS, 0, true}},
-     .shape = transpose_shape, .elem = transpose_elem, .grad = transpose_grad, .doc = "Axis i of the output is axis perm[i] of the input."},
+     .shape = transpose_shape, .elem = transpose_elem, .grad = transpose_grad,
+     .doc = "Axis i of the output is axis perm[i] of the input."},
     {.name = "reverse", VIEW, .flags = OF_CHEAP | OF_AXISWISE, .attrs = {{"axes", AT_INTS, 0, true}},
-     .shape = reverse_shape, .elem = reverse_elem, .grad = reverse_grad, .doc = "The given axes run backwards."},
+     .shape = reverse_shape, .elem = reverse_elem, .grad = reverse_grad,
+     .doc = "The given axes run backwards."},
     {.name = "broadcast", VIEW, .flags = OF_CHEAP, .attrs = {{"dims", AT_DIMS, 0, true}},
      .shape = broadcast_shape, .elem = broadcast_elem, .grad = broadcast_grad,
      .doc = "Repeated along axes of size 1, and along new ones in front, as numpy does."},
     {.name = "slice", VIEW, .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"start", AT_DIMS, 0, true}, {"size", AT_DIMS, 0, true}, {"step", AT_DIMS, 0, true}},
-     .shape = slice_shape, .elem = slice_elem, .grad = slice_grad, .doc = "Element i along an axis is element start + i * step; all of them exist."},
+     .shape = slice_shape, .elem = slice_elem, .grad = slice_grad,
+     .doc = "Element i along an axis is element start + i * step; all of them exist."},
     {.name = "pad", .kind = OP_VIEW, .in = "x value?", .out = "y", .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"lo", AT_DIMS, 0, true}, {"hi", AT_DIMS, 0, true}, {"interior", AT_INTS, 0, true}},
      .shape = pad_shape, .elem = pad_elem, .holds = pad_holds, .grad = pad_grad,
-     .doc = "lo elements of value (zero when left out) before, hi after and interior between the elements of each axis; negative: cut off."},
+     .doc = "lo elements of value (zero when left out) before, hi after and interior between the elements "
+            "of each axis; negative: cut off."},
     {.name = "extend", VIEW, .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"lo", AT_DIMS, 0, true}, {"hi", AT_DIMS, 0, true}, {"mode", AT_INT, 0, true}},
      .shape = extend_shape, .elem = extend_elem, .grad = extend_grad,
-     .doc = "lo elements before and hi after each axis, taken from the tensor: mode 0 repeats the edge, 1 reflects without it, 2 starts again from the other side."},
-    {.name = "concat", .kind = OP_VIEW, .in = "x more*", .out = "y", .flags = OF_CHEAP | OF_AXISWISE, .attrs = {{"axis", AT_INT, 0, true}},
-     .shape = concat_shape, .elem = concat_elem, .holds = concat_holds, .grad = concat_grad, .doc = "The inputs one after the other along an axis."},
+     .doc = "lo elements before and hi after each axis, taken from the tensor: mode 0 repeats the edge, 1 "
+            "reflects without it, 2 starts again from the other side."},
+    {.name = "concat", .kind = OP_VIEW, .in = "x more*", .out = "y", .flags = OF_CHEAP | OF_AXISWISE,
+     .attrs = {{"axis", AT_INT, 0, true}}, .shape = concat_shape, .elem = concat_elem, .holds = concat_holds,
+     .grad = concat_grad, .doc = "The inputs one after the other along an axis."},
 };
 const int gd_ops_view_n = sizeof gd_ops_view / sizeof *gd_ops_view;

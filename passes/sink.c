@@ -24,8 +24,8 @@ typedef struct Sink {
     const Plan *plan;
     Block *body;
     Map *value;          /* Var -> Expr: what split variables and moved lets are now */
-    int n;
-    Inner inner[MAX_INNER];
+    int n, rows;         /* inner loops; those over rows come first */
+    Inner inner[MAX_INNER + 1];
     Map *wide;           /* Buf -> Buf: registers that got a dim for each inner loop */
     Map *fresh;          /* Var -> Expr: inner loop variables of the statement being emitted */
 } Sink;
@@ -172,7 +172,7 @@ static void part(Sink *t, int k, Block *to, Expr *start, Expr *trip, int64_t siz
         at = expr_add(c, at, expr_mul(c, expr_int(c, size), expr_var(c, s->var)));
         to = &s->body;
     }
-    int before = t->n;
+    Sink saved = *t;
     int64_t scale = size;
     for (int i = 0; i < ninner; i++) {
         Inner d = inner[i];
@@ -183,12 +183,16 @@ static void part(Sink *t, int k, Block *to, Expr *start, Expr *trip, int64_t siz
         } else if (d.mode == L_VECTOR) d.trip = expr_int(c, d.width);
         d.at = var_new(c, V_LOOP, scalar(I64), a->var->name, 0, expr_max(c, d.trip) - 1);
         d.at->def = d.trip;
-        t->inner[t->n++] = d;
+        int place = t->plan->axis[k].vectors ? t->n : t->rows++; /* vectors are the innermost loops */
+        memmove(&t->inner[place + 1], &t->inner[place], (size_t)(t->n++ - place) * sizeof d);
+        t->inner[place] = d;
         at = expr_add(c, at, expr_mul(c, expr_int(c, scale), expr_var(c, d.at)));
     }
     map_putp(t->value, a->var, at);
     around(t, k + 1, to);
-    t->n = before;
+    t->n = saved.n;
+    t->rows = saved.rows;
+    memcpy(t->inner, saved.inner, sizeof t->inner);
 }
 
 static Inner unrolled(Ctx *c, int64_t trip) { return (Inner){.trip = expr_int(c, trip), .mode = L_UNROLL}; }

@@ -329,6 +329,10 @@ static void extend_shape(Node *n) {
     const Value *x = n->in[0];
     const Attr *lo = node_attr(n, "lo"), *hi = node_attr(n, "hi");
     Expr *dim[MAX_RANK], *zero = expr_int(c, 0);
+    if (attr_int(n, "mode") < EXTEND_EDGE || attr_int(n, "mode") > EXTEND_WRAP) {
+        node_error(n, 204, "0, 1 or 2", "mode: %lld", (long long)attr_int(n, "mode"));
+        return;
+    }
     if (lo->n != x->rank || hi->n != x->rank) {
         node_error(n, 301, NULL, "lo and hi do not have an entry for each of %d axes", x->rank);
         return;

@@ -1,6 +1,8 @@
-/* The formula language: the reader, which knows only syntax (formula.h), and its algebra of expressions, gd_formula.
+/* The formula language: the reader, which knows only syntax (formula.h), and its algebra of expressions,
+   gd_formula.
 
-   Reading is recursive descent with one precedence table. Each step consumes text, nesting is counted, so it ends. */
+   Reading is recursive descent with one precedence table. Each step consumes text, nesting is counted, so it
+   ends. */
 #include "formula.h"
 #include <ctype.h>
 #include <locale.h>
@@ -19,12 +21,16 @@ struct Formula {
 };
 
 /* Binary operators by level, loosest first; a longer spelling stands before its prefix. */
-static const struct { const char *text; int level; } ops[FORMULA_OPS] = {
-    [FO_OROR] = {"||", 1}, [FO_ANDAND] = {"&&", 2}, [FO_OR] = {"|", 3},  [FO_XOR] = {"^", 4},  [FO_AND] = {"&", 5},
-    [FO_EQ] = {"==", 6},   [FO_NE] = {"!=", 6},     [FO_LT] = {"<", 7},  [FO_LE] = {"<=", 7},  [FO_GT] = {">", 7},
-    [FO_GE] = {">=", 7},   [FO_SHL] = {"<<", 8},    [FO_SHR] = {">>", 8}, [FO_ADD] = {"+", 9}, [FO_SUB] = {"-", 9},
-    [FO_MUL] = {"*", 10},  [FO_DIV] = {"/", 10},    [FO_REM] = {"%", 10},
-    [FO_NEG] = {"-", 0},   [FO_NOT] = {"!", 0},     [FO_INV] = {"~", 0}, [FO_SELECT] = {"?:", 0}};
+static const struct {
+    const char *text;
+    int level;
+} ops[FORMULA_OPS] = {
+    [FO_OROR] = {"||", 1}, [FO_ANDAND] = {"&&", 2}, [FO_OR] = {"|", 3},  [FO_XOR] = {"^", 4},
+    [FO_AND] = {"&", 5},   [FO_EQ] = {"==", 6},     [FO_NE] = {"!=", 6}, [FO_LT] = {"<", 7},
+    [FO_LE] = {"<=", 7},   [FO_GT] = {">", 7},      [FO_GE] = {">=", 7}, [FO_SHL] = {"<<", 8},
+    [FO_SHR] = {">>", 8},  [FO_ADD] = {"+", 9},     [FO_SUB] = {"-", 9}, [FO_MUL] = {"*", 10},
+    [FO_DIV] = {"/", 10},  [FO_REM] = {"%", 10},    [FO_NEG] = {"-", 0}, [FO_NOT] = {"!", 0},
+    [FO_INV] = {"~", 0},   [FO_SELECT] = {"?:", 0}};
 
 const char *gd_formula_op(FormulaOp op) { return ops[op].text; }
 
@@ -34,7 +40,8 @@ void gd_formula_fail(Formula *f, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
-    gd_bug(f->c, "formula: %s at column %d, before \"%.40s\", of \"%.400s\"", what, (int)(f->at - f->text) + 1, f->at, f->text);
+    gd_bug(f->c, "formula: %s at column %d, before \"%.40s\", of \"%.400s\"", what,
+           (int)(f->at - f->text) + 1, f->at, f->text);
 }
 
 /* ---- words ---- */
@@ -65,7 +72,8 @@ static const char *word(Formula *f) {
 /* strtod reads the locale's decimal point, formulas have '.'. */
 static double to_double(Formula *f, const char *s, size_t n) {
     const char *dot = memchr(s, '.', n), *point = localeconv()->decimal_point;
-    char *copy = dot ? gd_format(f->c, "%.*s%s%.*s", (int)(dot - s), s, point, (int)(n - (size_t)(dot - s) - 1), dot + 1)
+    char *copy = dot ? gd_format(f->c, "%.*s%s%.*s", (int)(dot - s), s, point,
+                                 (int)(n - (size_t)(dot - s) - 1), dot + 1)
                      : gd_strndup(f->c, s, n);
     char *end;
     double d = strtod(copy, &end);
@@ -187,7 +195,10 @@ static FormulaOp next_op(Formula *f, int level) {
     space(f);
     for (int i = FO_OROR; i <= FO_REM; i++) {
         size_t n = strlen(ops[i].text);
-        if (n > length && !strncmp(f->at, ops[i].text, n)) { best = (FormulaOp)i; length = n; }
+        if (n > length && !strncmp(f->at, ops[i].text, n)) {
+            best = (FormulaOp)i;
+            length = n;
+        }
     }
     if (best == FORMULA_OPS || ops[best].level < level) return FORMULA_OPS;
     f->at += length;
@@ -221,10 +232,16 @@ static bool binding(Formula *f) {
     const char *start = f->at, *names[MAX_NAMES];
     int n = 0;
     do {
-        if (!starts_name(f) || n == MAX_NAMES) { f->at = start; return false; }
+        if (!starts_name(f) || n == MAX_NAMES) {
+            f->at = start;
+            return false;
+        }
         names[n++] = word(f);
     } while (eat(f, ','));
-    if (!eat_assign(f)) { f->at = start; return false; }
+    if (!eat_assign(f)) {
+        f->at = start;
+        return false;
+    }
     void *v = expression(f);
     need(f, ';');
     if (n > 1 && !f->a->item) gd_formula_fail(f, "calls have one result here");
@@ -248,8 +265,16 @@ int gd_formula_read(Ctx *c, const char *text, const Algebra *a, void *self, void
 /* ---- the algebra of expressions ---- */
 
 /* A literal is a constant whose type is not decided yet: f64, or i64 (u64 beyond its range) when whole. */
-typedef struct Value { Expr *e; bool literal; } Value;
-typedef struct Scope { Ctx *c; const Map *names; DType literal; bool calls; } Scope;
+typedef struct Value {
+    Expr *e;
+    bool literal;
+} Value;
+typedef struct Scope {
+    Ctx *c;
+    const Map *names;
+    DType literal;
+    bool calls;
+} Scope;
 
 static void *value(Scope *s, Expr *e, bool literal) {
     Value *v = gd_new(s->c, Value);
@@ -262,19 +287,22 @@ static Expr *typed(Formula *f, Scope *s, const Value *v, Type t) {
     DType from = (DType)v->e->type.dt, to = (DType)t.dt;
     double d = gd_to_double(from, v->e->bits);
     if (dt_small(to)) gd_formula_fail(f, "no arithmetic on %s", gd_dtypes[to].name);
-    if (from == F64 && !dt_float(to) && d != trunc(d)) gd_formula_fail(f, "%g is not a value of %s", d, gd_dtypes[to].name);
+    if (from == F64 && !dt_float(to) && d != trunc(d))
+        gd_formula_fail(f, "%g is not a value of %s", d, gd_dtypes[to].name);
     return expr_const(s->c, t, gd_eval(E_CAST, from, to, &v->e->bits));
 }
 
-/* Brings operands to one type: that of those that are no literals. Returns true when all are literals; those become f64,
-   or i64 where the formula's literals are integers or bits are asked for. */
+/* Brings operands to one type: that of those that are no literals. Returns true when all are literals; those
+   become f64, or i64 where the formula's literals are integers or bits are asked for. */
 static bool meet(Formula *f, Scope *s, bool bits, int n, void *const *args, Expr **out) {
     Type t = {0, 0};
     for (int i = 0; i < n; i++) {
         const Value *v = args[i];
         if (v->literal) continue;
-        if (dt_small((DType)v->e->type.dt)) gd_formula_fail(f, "no arithmetic on %s", gd_dtypes[v->e->type.dt].name);
-        if (t.lanes && (v->e->type.dt != t.dt || (v->e->type.lanes != t.lanes && v->e->type.lanes != 1 && t.lanes != 1)))
+        if (dt_small((DType)v->e->type.dt))
+            gd_formula_fail(f, "no arithmetic on %s", gd_dtypes[v->e->type.dt].name);
+        if (t.lanes &&
+            (v->e->type.dt != t.dt || (v->e->type.lanes != t.lanes && v->e->type.lanes != 1 && t.lanes != 1)))
             gd_formula_fail(f, "%s meets %s", gd_dtypes[t.dt].name, gd_dtypes[v->e->type.dt].name);
         t.dt = v->e->type.dt;
         if (v->e->type.lanes > t.lanes) t.lanes = v->e->type.lanes;
@@ -322,28 +350,38 @@ static void *select_of(Formula *f, Scope *s, void *const *args) {
     return value(s, expr_select(s->c, cond, arm[0], arm[1]), literals);
 }
 
-/* What an operator means: the instruction, whether its operands are swapped, whether they are truth values. */
-static const struct { ExprKind op; bool swap, truth; } meaning[FORMULA_OPS] = {
-    [FO_OROR] = {E_OR, false, true}, [FO_ANDAND] = {E_AND, false, true}, [FO_OR] = {E_OR, false, false},
-    [FO_XOR] = {E_XOR, false, false}, [FO_AND] = {E_AND, false, false}, [FO_EQ] = {E_EQ, false, false},
-    [FO_NE] = {E_NE, false, false}, [FO_LT] = {E_LT, false, false}, [FO_LE] = {E_LE, false, false},
-    [FO_GT] = {E_LT, true, false}, [FO_GE] = {E_LE, true, false}, [FO_SHL] = {E_SHL, false, false},
-    [FO_SHR] = {E_SHR, false, false}, [FO_ADD] = {E_ADD, false, false}, [FO_SUB] = {E_SUB, false, false},
-    [FO_MUL] = {E_MUL, false, false}, [FO_DIV] = {E_DIV, false, false}, [FO_REM] = {E_REM, false, false},
-    [FO_NEG] = {E_NEG, false, false}, [FO_NOT] = {E_NOT, false, true}, [FO_INV] = {E_NOT, false, false}};
+/* What an operator means: the instruction, whether its operands are swapped, whether they are truth values.
+ */
+static const struct {
+    ExprKind op;
+    bool swap, truth;
+} meaning[FORMULA_OPS] = {
+    [FO_OROR] = {E_OR, false, true},  [FO_ANDAND] = {E_AND, false, true}, [FO_OR] = {E_OR, false, false},
+    [FO_XOR] = {E_XOR, false, false}, [FO_AND] = {E_AND, false, false},   [FO_EQ] = {E_EQ, false, false},
+    [FO_NE] = {E_NE, false, false},   [FO_LT] = {E_LT, false, false},     [FO_LE] = {E_LE, false, false},
+    [FO_GT] = {E_LT, true, false},    [FO_GE] = {E_LE, true, false},      [FO_SHL] = {E_SHL, false, false},
+    [FO_SHR] = {E_SHR, false, false}, [FO_ADD] = {E_ADD, false, false},   [FO_SUB] = {E_SUB, false, false},
+    [FO_MUL] = {E_MUL, false, false}, [FO_DIV] = {E_DIV, false, false},   [FO_REM] = {E_REM, false, false},
+    [FO_NEG] = {E_NEG, false, false}, [FO_NOT] = {E_NOT, false, true},    [FO_INV] = {E_NOT, false, false}};
 
 static bool bitwise(ExprKind op) {
     return op == E_AND || op == E_OR || op == E_XOR || op == E_NOT || op == E_SHL || op == E_SHR;
 }
 
-static void *apply(Formula *f, Scope *s, const char *name, ExprKind op, bool swap, bool truth, int n, void *const *args) {
+static void *apply(Formula *f, Scope *s, const char *name, ExprKind op, bool swap, bool truth, int n,
+                   void *const *args) {
     Expr *e[3];
     bool literal = meet(f, s, bitwise(op) && !truth, n, args, e);
     DType t = (DType)e[0]->type.dt;
     bool whole = bitwise(op) || op == E_FDIV || op == E_FMOD, real = op == E_SQRT || op == E_COPYSIGN;
-    if ((whole && dt_float(t)) || (real && !dt_float(t))) gd_formula_fail(f, "%s on %s", name, gd_dtypes[t].name);
+    if ((whole && dt_float(t)) || (real && !dt_float(t)))
+        gd_formula_fail(f, "%s on %s", name, gd_dtypes[t].name);
     for (int i = 0; i < n && truth; i++) want_bool(f, e[i]);
-    if (swap) { Expr *first = e[0]; e[0] = e[1]; e[1] = first; }
+    if (swap) {
+        Expr *first = e[0];
+        e[0] = e[1];
+        e[1] = first;
+    }
     Expr *r = expr_op(s->c, op, e[0]->type, n, e);
     return value(s, r, literal && r->type.dt != BOOL);
 }
@@ -355,7 +393,11 @@ static void *take_op(Formula *f, void *self, FormulaOp op, int n, void *const *a
 
 /* ---- functions ---- */
 
-typedef struct Function { const char *name; int arity; ExprKind op; } Function;
+typedef struct Function {
+    const char *name;
+    int arity;
+    ExprKind op;
+} Function;
 static const Function functions[] = {
 #define O(NAME, text, arity, result, form) {text, arity, E_##NAME},
 #include "scalar.def"
@@ -368,8 +410,8 @@ static const Function *function_named(const char *name) {
     return NULL;
 }
 
-/* i32(x) converts, as_i32(x) takes the bits. A literal whose bits are taken is as wide as the result: a float when it has
-   a point, else an integer. */
+/* i32(x) converts, as_i32(x) takes the bits. A literal whose bits are taken is as wide as the result: a float
+   when it has a point, else an integer. */
 static void *convert(Formula *f, Scope *s, bool bits, DType to, const Value *v) {
     if (v->literal && !bits) return value(s, typed(f, s, v, scalar(to)), false);
     int width = gd_dtypes[to].bytes;
@@ -415,7 +457,9 @@ static Expr *formula(Ctx *c, const char *text, const Map *names, DType literal, 
     return expr_const(c, scalar(literal), gd_eval(E_CAST, (DType)v->e->type.dt, literal, &v->e->bits));
 }
 
-Expr *gd_formula(Ctx *c, const char *text, const Map *names, DType literal) { return formula(c, text, names, literal, true); }
+Expr *gd_formula(Ctx *c, const char *text, const Map *names, DType literal) {
+    return formula(c, text, names, literal, true);
+}
 Expr *gd_formula_inline(Ctx *c, const char *text, const Map *names, DType literal) {
     return formula(c, text, names, literal, false);
 }

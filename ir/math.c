@@ -1,11 +1,16 @@
 /* The elementary functions: rows of math.def, found by name and dtype, and put in the place of their calls.
 
-   A row's text is read once per Ctx, over scalar parameters, and kept as a tape: its operations in order, arguments before
-   their uses. gd_math_body replays the tape on the arguments at hand, at their lanes; equal bits lane by lane
-   follow, since every instruction is defined so. A row calls only rows that stand before it, so expansion ends. */
+   A row's text is read once per Ctx, over scalar parameters, and kept as a tape: its operations in order,
+   arguments before their uses. gd_math_body replays the tape on the arguments at hand, at their lanes; equal
+   bits lane by lane follow, since every instruction is defined so. A row calls only rows that stand before
+   it, so expansion ends. */
 #include "formula.h"
 
-typedef struct Row { const char *name; int arity; const char *dtype, *text; } Row;
+typedef struct Row {
+    const char *name;
+    int arity;
+    const char *dtype, *text;
+} Row;
 static const Row rows[] = {
 #define M(name, arity, dtype, text) {#name, arity, #dtype, text},
 #include "math.def"
@@ -14,8 +19,15 @@ static const Row rows[] = {
 enum { ROWS = sizeof rows / sizeof *rows, PARAMS = 2 };
 static const char *const param_names[PARAMS] = {"x", "y"};
 
-typedef struct Step { Expr *e; int n, arg[3]; } Step; /* a leaf, or an operator over earlier steps */
-typedef struct Tape { VEC(Step) steps; Var *param[PARAMS]; } Tape;
+/* A leaf, or an operator over earlier steps. */
+typedef struct Step {
+    Expr *e;
+    int n, arg[3];
+} Step;
+typedef struct Tape {
+    VEC(Step) steps;
+    Var *param[PARAMS];
+} Tape;
 
 int gd_math_row(const char *name, DType t) {
     for (int i = 0; i < ROWS; i++)

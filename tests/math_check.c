@@ -2,11 +2,12 @@
 
      math_check [--count N] [--mpfr] [NAME[:DTYPE] ...]
 
-   Every function of one f32 argument is checked on all 2^32 inputs, everything else on N random and structured ones.
-   The rows of math.def are printed as C and compiled with contraction off, and a sample is compared with gd_math_body
-   evaluated by the interpreter's arithmetic, to the bit. References: libm's double functions for f32, its long double
-   functions for f64; each new worst case is computed again by MPFR, and --mpfr uses MPFR for all. Prints a line per function:
-   the worst error in ulp of the exact result, and where; and how often a special value (NaN, infinity, sign of zero) is wrong. */
+   Every function of one f32 argument is checked on all 2^32 inputs, everything else on N random and
+   structured ones. The rows of math.def are printed as C and compiled with contraction off, and a sample is
+   compared with gd_math_body evaluated by the interpreter's arithmetic, to the bit. References: libm's double
+   functions for f32, its long double functions for f64; each new worst case is computed again by MPFR, and
+   --mpfr uses MPFR for all. Prints a line per function: the worst error in ulp of the exact result, and
+   where; and how often a special value (NaN, infinity, sign of zero) is wrong. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -43,11 +44,12 @@ typedef struct Reference {
     long double (*l)(long double), (*l2)(long double, long double);
     int (*m)(mpfr_t, mpfr_srcptr, mpfr_rnd_t), (*m2)(mpfr_t, mpfr_srcptr, mpfr_srcptr, mpfr_rnd_t);
 } Reference;
-#define ONE(name) {#name, name, NULL, name##l, NULL, mpfr_##name, NULL}
+#define ONE(name)                                                                                            \
+    { #name, name, NULL, name##l, NULL, mpfr_##name, NULL }
 static const Reference references[] = {
-    ONE(exp), ONE(exp2), ONE(expm1), ONE(log), ONE(log2), ONE(log10), ONE(log1p), ONE(sin), ONE(cos), ONE(tan),
-    ONE(asin), ONE(acos), ONE(atan), ONE(sinh), ONE(cosh), ONE(tanh), ONE(asinh), ONE(acosh), ONE(atanh), ONE(erf),
-    ONE(erfc), ONE(cbrt),
+    ONE(exp), ONE(exp2), ONE(expm1), ONE(log), ONE(log2), ONE(log10), ONE(log1p), ONE(sin), ONE(cos),
+    ONE(tan), ONE(asin), ONE(acos), ONE(atan), ONE(sinh), ONE(cosh), ONE(tanh), ONE(asinh), ONE(acosh),
+    ONE(atanh), ONE(erf), ONE(erfc),
     {"sigmoid", sigmoid_d, NULL, sigmoid_l, NULL, sigmoid_m, NULL},
     {"softplus", softplus_d, NULL, softplus_l, NULL, softplus_m, NULL},
     {"pow", NULL, pow, NULL, powl, NULL, mpfr_pow},
@@ -70,19 +72,21 @@ static const char *print_value(Text *t, Map *done, const Expr *e) {
     for (int i = 0; i < e->nargs; i++) a[i] = print_value(t, done, e->arg[i]);
     DType at = e->nargs ? (DType)e->arg[0]->type.dt : DT_NONE;
     const char *f = at == F32 ? "f" : "", *from = at == DT_NONE ? "" : gd_dtypes[at].ctype;
+    int bits = at == DT_NONE ? 0 : 8 * gd_dtypes[at].bytes;
     if (e->kind == E_CONST) {
         bool is_float = dt_float((DType)e->type.dt);
         text_printf(t, "  const %s %s = ", type, name);
         if (!is_float) text_printf(t, "(%s)0x%" PRIx64 "u;\n", type, e->bits);
-        else if (e->type.dt == F32) text_printf(t, "((union { uint32_t u; float f; }){0x%" PRIx32 "u}).f;\n", (uint32_t)e->bits);
+        else if (e->type.dt == F32)
+            text_printf(t, "((union { uint32_t u; float f; }){0x%" PRIx32 "u}).f;\n", (uint32_t)e->bits);
         else text_printf(t, "((union { uint64_t u; double f; }){0x%" PRIx64 "u}).f;\n", e->bits);
         map_putp(done, e, (void *)name);
         return name;
     }
     text_printf(t, "  %s %s = (%s)", type, name, type);
     switch ((ExprKind)e->kind) {
-    case E_ADD: case E_SUB: case E_MUL: case E_DIV: case E_AND: case E_OR: case E_XOR: case E_EQ: case E_NE: case E_LT:
-    case E_LE: {
+    case E_ADD: case E_SUB: case E_MUL: case E_DIV: case E_AND: case E_OR: case E_XOR:
+    case E_EQ: case E_NE: case E_LT: case E_LE: {
         static const char *const spell[E_KINDS] = {
 #define O(NAME, text, arity, result, form) [E_##NAME] = text,
 #include "scalar.def"
@@ -91,8 +95,13 @@ static const char *print_value(Text *t, Map *done, const Expr *e) {
         text_printf(t, "(%s %s %s);\n", a[0], spell[e->kind], a[1]);
         break;
     }
-    case E_SHL: text_printf(t, "(%s >= sizeof(%s) * 8 ? 0 : %s << (%s & (sizeof(%s) * 8 - 1)));\n", a[1], from, a[0], a[1], from); break;
-    case E_SHR: text_printf(t, "(%s >> (%s >= sizeof(%s) * 8 ? sizeof(%s) * 8 - 1 : %s) >> (%s >= sizeof(%s) * 8));\n", a[0], a[1], from, from, a[1], a[1], from); break;
+    case E_SHL:
+        text_printf(t, "(%s >= %d ? 0 : %s << (%s & %d));\n", a[1], bits, a[0], a[1], bits - 1);
+        break;
+    case E_SHR: /* by the width: once by all but one, then by one */
+        text_printf(t, "(%s >> (%s >= %d ? %d : %s) >> (%s >= %d));\n", a[0], a[1], bits, bits - 1, a[1],
+                    a[1], bits);
+        break;
     case E_NEG: text_printf(t, "-%s;\n", a[0]); break;
     case E_NOT: text_printf(t, "%s%s;\n", at == BOOL ? "!" : "~", a[0]); break;
     case E_ABS: text_printf(t, "%s%s(%s);\n", dt_float(at) ? "fabs" : "abs", f, a[0]); break;
@@ -102,7 +111,8 @@ static const char *print_value(Text *t, Map *done, const Expr *e) {
         text_printf(t, "%s%s(%s);\n", spell[e->kind - E_SQRT], f, a[0]);
         break;
     }
-    case E_MIN: case E_MAX:
+    case E_MIN:
+    case E_MAX:
         if (dt_float(at)) gd_bug(c, "math_check does not print min and max of floats");
         text_printf(t, "(%s %c %s ? %s : %s);\n", a[0], e->kind == E_MIN ? '<' : '>', a[1], a[0], a[1]);
         break;
@@ -123,9 +133,11 @@ static Kernel *compile(Ctx *c, const char *name, DType dt, Expr *body, Var *cons
     const char *type = gd_dtypes[dt].ctype, *dir = mkdtemp(gd_strdup(c, "/tmp/math_check.XXXXXX"));
     Text *t = text_new(c);
     Map *done = map_new(c);
-    text_printf(t, "#include <math.h>\n#include <stdint.h>\n"
-                   "void kernel(const %s *restrict px, const %s *restrict py, %s *restrict out, long n) {\n"
-                   " for (long i = 0; i < n; i++) {\n  %s x = px[i], y = py[i];\n", type, type, type, type);
+    text_printf(t,
+                "#include <math.h>\n#include <stdint.h>\n"
+                "void kernel(const %s *restrict px, const %s *restrict py, %s *restrict out, long n) {\n"
+                " for (long i = 0; i < n; i++) {\n  %s x = px[i], y = py[i];\n",
+                type, type, type, type);
     map_putp(done, expr_var(c, param[0]), "x");
     map_putp(done, expr_var(c, param[1]), "y");
     const char *result = print_value(t, done, body);
@@ -137,13 +149,17 @@ static Kernel *compile(Ctx *c, const char *name, DType dt, Expr *body, Var *cons
     pid_t pid = fork();
     int status = 1;
     if (!pid) {
-        execlp(cc, cc, "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC",
-               "-shared", "-o", so, src, "-lm", (char *)NULL);
+        execlp(cc, cc, "-O3", "-march=native", "-ffp-contract=off", "-fwrapv", "-fno-math-errno",
+               "-fno-trapping-math", "-fPIC", "-shared", "-o", so, src, "-lm", (char *)NULL);
         _exit(127);
     }
     if (pid < 0 || waitpid(pid, &status, 0) < 0 || status) gd_fail(c, 701, NULL, "cannot compile %s", src);
     void *lib = dlopen(so, RTLD_NOW);
-    if (!getenv("MATH_CHECK_KEEP")) { unlink(so); unlink(src); rmdir(dir); }
+    if (!getenv("MATH_CHECK_KEEP")) {
+        unlink(so);
+        unlink(src);
+        rmdir(dir);
+    }
     Kernel *k = NULL;
     *(void **)&k = lib ? dlsym(lib, "kernel") : NULL;
     if (!k) gd_fail(c, 701, NULL, "cannot load %s", so);
@@ -187,8 +203,12 @@ static void compare(Check *k, double x, double y, double got, long double want) 
     k->total++;
     bool special = isnan(want) || isinf(want) || want == 0;
     if (special || isnan(got) || signbit(got) != (signbit(want) != 0)) {
-        bool same = isnan(want) ? isnan(got) : !isnan(got) && got == want && signbit(got) == (signbit(want) != 0);
-        if (!same && !k->wrong++) { k->wrong_x = x; k->wrong_y = y; }
+        bool same =
+            isnan(want) ? isnan(got) : !isnan(got) && got == want && signbit(got) == (signbit(want) != 0);
+        if (!same && !k->wrong++) {
+            k->wrong_x = x;
+            k->wrong_y = y;
+        }
         return;
     }
     long double g = isinf(got) ? (got < 0 ? -past : past) : (long double)got;
@@ -196,7 +216,11 @@ static void compare(Check *k, double x, double y, double got, long double want) 
     long double e = fabsl(g - w) / ulp(k->dt, fabsl(w) == past ? w / 2 : w);
     if (!(e > k->worst)) return;
     if (!isinf(got) && fabsl(w) != past) e = error_mpfr(k, x, y, got);
-    if (e > k->worst) { k->worst = (double)e; k->worst_x = x; k->worst_y = y; }
+    if (e > k->worst) {
+        k->worst = (double)e;
+        k->worst_x = x;
+        k->worst_y = y;
+    }
 }
 
 static long double want_of(Check *k, double x, double y) {
@@ -220,15 +244,37 @@ static uint64_t random_bits(uint64_t *state) { /* splitmix64 */
     return z ^ z >> 31;
 }
 static uint64_t sample(DType dt, uint64_t *state) {
-    static const double special[] = {0.0, -0.0, 1.0, -1.0, 2.0, 0.5, INFINITY, -INFINITY, NAN, 0x1p-1074, 0x1p-149, 0x1p-126,
-                                     0x1p-1022, 0x1.fffffep127, 0x1.fffffffffffffp1023, 3.0, -3.0, 0.25, 1e10, 0x1p53};
+    static const double special[] = {0.0,
+                                     -0.0,
+                                     1.0,
+                                     -1.0,
+                                     2.0,
+                                     0.5,
+                                     INFINITY,
+                                     -INFINITY,
+                                     NAN,
+                                     0x1p-1074,
+                                     0x1p-149,
+                                     0x1p-126,
+                                     0x1p-1022,
+                                     0x1.fffffep127,
+                                     0x1.fffffffffffffp1023,
+                                     3.0,
+                                     -3.0,
+                                     0.25,
+                                     1e10,
+                                     0x1p53};
     uint64_t r = random_bits(state), s = random_bits(state);
     double u = ldexp((double)(int64_t)r, -63);
     switch (s % 64) {
     case 0: return gd_to_bits(dt, special[(s >> 8) % (sizeof special / sizeof *special)]);
-    case 1: case 2: return gd_to_bits(dt, rint(u * ldexp(1, (int)(s >> 8 & 15))));
-    case 3: case 4: return gd_to_bits(dt, rint(u * 16) / 8 + ldexp(u, -(int)(s >> 8 & 63)));
-    case 5: case 6: case 7: return gd_to_bits(dt, rint(u * 1000) * 0x1.921fb54442d18p0);
+    case 1:
+    case 2: return gd_to_bits(dt, rint(u * ldexp(1, (int)(s >> 8 & 15))));
+    case 3:
+    case 4: return gd_to_bits(dt, rint(u * 16) / 8 + ldexp(u, -(int)(s >> 8 & 63)));
+    case 5:
+    case 6:
+    case 7: return gd_to_bits(dt, rint(u * 1000) * 0x1.921fb54442d18p0);
     default: break;
     }
     if (s % 64 < 24) return dt == F32 ? (uint32_t)r : r;
@@ -248,7 +294,8 @@ static uint64_t interpret(Ctx *c, Map *done, const Expr *e) {
     return out;
 }
 
-static void same_as_interpreter(Ctx *c, const char *name, DType dt, Expr *body, Var *const *p, Kernel *kernel) {
+static void same_as_interpreter(Ctx *c, const char *name, DType dt, Expr *body, Var *const *p,
+                                Kernel *kernel) {
     uint64_t state = 7;
     for (int i = 0; i < 4000; i++) {
         uint64_t x = sample(dt, &state), y = sample(dt, &state), got = 0;
@@ -262,18 +309,25 @@ static void same_as_interpreter(Ctx *c, const char *name, DType dt, Expr *body, 
         kernel(mx, my, mo, 1);
         got = gd_load_bits(dt, mo);
         if (got != want && !(isnan(gd_to_double(dt, got)) && isnan(gd_to_double(dt, want))))
-            gd_bug(c, "%s: compiled and interpreted results differ at %a, %a", name, gd_to_double(dt, x), gd_to_double(dt, y));
+            gd_bug(c, "%s: compiled and interpreted results differ at %a, %a", name, gd_to_double(dt, x),
+                   gd_to_double(dt, y));
     }
 }
 
-typedef struct Job { const char *name; DType dt; int64_t count; bool all_mpfr; } Job;
+typedef struct Job {
+    const char *name;
+    DType dt;
+    int64_t count;
+    bool all_mpfr;
+} Job;
 
 static void run(Ctx *c, void *arg) {
     const Job *job = arg;
     int row = gd_math_row(job->name, job->dt), arity = gd_math_arity(row), size = gd_dtypes[job->dt].bytes;
     Var *p[2];
     Expr *args[2];
-    for (int i = 0; i < 2; i++) args[i] = expr_var(c, p[i] = var_new(c, V_LET, scalar(job->dt), i ? "y" : "x", 0, 0));
+    for (int i = 0; i < 2; i++)
+        args[i] = expr_var(c, p[i] = var_new(c, V_LET, scalar(job->dt), i ? "y" : "x", 0, 0));
     Expr *body = gd_math_body(c, row, args);
     Kernel *kernel = compile(c, job->name, job->dt, body, p);
     same_as_interpreter(c, job->name, job->dt, body, p, kernel);
@@ -292,10 +346,12 @@ static void run(Ctx *c, void *arg) {
         for (int i = 0; i < BLOCK; i++) {
             double v = gd_to_double(job->dt, gd_load_bits(job->dt, x + i * size));
             double w = gd_to_double(job->dt, gd_load_bits(job->dt, y + i * size));
-            compare(&k, v, w, gd_to_double(job->dt, gd_load_bits(job->dt, out + i * size)), want_of(&k, v, w));
+            compare(&k, v, w, gd_to_double(job->dt, gd_load_bits(job->dt, out + i * size)),
+                    want_of(&k, v, w));
         }
     }
-    printf("%-9s %s %11" PRId64 " inputs  worst %.4f ulp at %a", job->name, gd_dtypes[job->dt].name, k.total, k.worst, k.worst_x);
+    printf("%-9s %s %11" PRId64 " inputs  worst %.4f ulp at %a", job->name, gd_dtypes[job->dt].name, k.total,
+           k.worst, k.worst_x);
     if (arity == 2) printf(", %a", k.worst_y);
     if (k.wrong) printf("  WRONG %" PRId64 ", first %a, %a", k.wrong, k.wrong_x, k.wrong_y);
     printf("\n");
@@ -316,8 +372,14 @@ int main(int argc, char **argv) {
     Job job = {0};
     int status = 0, named = 0;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--count") && i + 1 < argc) { job.count = (int64_t)strtod(argv[++i], NULL); continue; }
-        if (!strcmp(argv[i], "--mpfr")) { job.all_mpfr = true; continue; }
+        if (!strcmp(argv[i], "--count") && i + 1 < argc) {
+            job.count = (int64_t)strtod(argv[++i], NULL);
+            continue;
+        }
+        if (!strcmp(argv[i], "--mpfr")) {
+            job.all_mpfr = true;
+            continue;
+        }
         named++;
     }
     for (size_t r = 0; r < sizeof references / sizeof *references; r++)

@@ -371,7 +371,8 @@ static bool bitwise(ExprKind op) {
 static void *apply(Formula *f, Scope *s, const char *name, ExprKind op, bool swap, bool truth, int n,
                    void *const *args) {
     Expr *e[3];
-    bool literal = meet(f, s, bitwise(op) && !truth, n, args, e);
+    bool minus = op == E_NEG && ((Value *)args[0])->e->type.dt == I64; /* of a whole number is whole */
+    bool literal = meet(f, s, minus || (bitwise(op) && !truth), n, args, e);
     DType t = (DType)e[0]->type.dt;
     bool whole = bitwise(op) || op == E_FDIV || op == E_FMOD, real = op == E_SQRT || op == E_COPYSIGN;
     if ((whole && dt_float(t)) || (real && !dt_float(t)))

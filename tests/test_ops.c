@@ -76,7 +76,7 @@ static void derivative(Ctx *c, void *arg) {
     static const double range[][2] = {{-3, -.1}, {.1, .9}, {1.1, 3}};
     int n = words(op->in);
     for (int trial = 0; trial < 30; trial++) {
-        double x[4], h = 1e-5;
+        double x[4] = {0}, h = 1e-5;
         for (int i = 0; i < n; i++) {
             const double *r = range[(trial + i * rnd(3)) % 3];
             x[i] = r[0] + (r[1] - r[0]) * rnd(1000) / 1000;

@@ -219,7 +219,25 @@ static const Expr *simple_bound(const Expr *e, const Expr **x) {
     return NULL;
 }
 
+/* a < b ? a : b, and a < b ? b : a, of floats. */
+static bool put_picked(Gen *g, const Expr *e) {
+    if (e->kind != E_SELECT || e->arg[0]->kind != E_LT || !type_eq(e->arg[0]->arg[0]->type, e->type))
+        return false;
+    const Expr *a = e->arg[0]->arg[0], *b = e->arg[0]->arg[1];
+    bool lesser = e->arg[1] == a && e->arg[2] == b, greater = e->arg[1] == b && e->arg[2] == a;
+    if (!dt_float((DType)e->type.dt) || (!lesser && !greater)) return false;
+    text_printf(g->out, "%s(",
+                e->type.lanes > 1 ? vector_pick(g, lesser, e->type)
+                                  : scalar_pick(g, lesser, (DType)e->type.dt));
+    put_expr(g, e->arg[1], P_COND);
+    text_put(g->out, ", ");
+    put_expr(g, e->arg[2], P_COND);
+    text_put(g->out, ")");
+    return true;
+}
+
 static bool put_bounded(Gen *g, const Expr *e) {
+    if (put_picked(g, e)) return true;
     const Expr *x, *k = (e->kind == E_MIN || e->kind == E_MAX) ? simple_bound(e, &x) : NULL;
     if (!k) return false;
     bool relu = e->kind == E_MAX && k->bits == 0, vec = e->type.lanes > 1;

@@ -23,6 +23,33 @@ void line(Gen *g, const char *fmt, ...) {
     text_put(g->out, "\n");
 }
 
+/* Breaks what was printed from start on, one line, at blanks. Nothing in it is a string. */
+static void wrap(Gen *g, size_t start) {
+    enum { WIDTH = 110 };
+    Text *t = g->out;
+    size_t n = t->n - start;
+    if (n <= WIDTH) return;
+    const char *s = gd_strndup(g->c, t->s + start, n);
+    t->n = start;
+    for (size_t room = WIDTH;;) {
+        size_t cut = room;
+        if (n > room)
+            while (cut > 1 && s[cut] != ' ') cut--;
+        if (n <= room || cut <= 1 || strspn(s, " ") >= cut) {
+            text_putn(t, s, n);
+            return;
+        }
+        text_putn(t, s, cut);
+        text_put(t, "\n");
+        g->indent += 2;
+        begin_line(g);
+        g->indent -= 2;
+        s += cut + 1;
+        n -= cut + 1;
+        room = g->indent < 14 ? (size_t)(WIDTH - 4 * (g->indent + 2)) : 40;
+    }
+}
+
 /* ---- declarations ---- */
 
 static const char *element_type(Gen *g, const Buf *b) {
@@ -277,6 +304,7 @@ static void put_condition(Gen *g, const char *word, Stmt *s) {
 }
 
 static void put_stmt(Gen *g, Stmt *s) {
+    size_t start = g->out->n;
     switch (s->kind) {
     case S_FOR:
         flush(g, 0);
@@ -290,8 +318,8 @@ static void put_stmt(Gen *g, Stmt *s) {
         flush(g, 0);
         put_condition(g, "if", s);
         break;
-    case S_LET: put_let(g, s); break;
-    case S_STORE: put_store(g, s); break;
+    case S_LET: put_let(g, s), wrap(g, start); break;
+    case S_STORE: put_store(g, s), wrap(g, start); break;
     case S_DECL: put_decl(g, s->buf); break;
     case S_CHECK: put_check(g, s); break;
     case S_NEST: put_call(g, s); break;

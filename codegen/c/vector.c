@@ -217,33 +217,47 @@ const char *vector_lane(Gen *g, Type t) {
     return name;
 }
 
-/* a < b ? a : b as one instruction. GCC does not see it in a blend; Clang 14 does, and takes -0 for +0 when b
- * is a constant. */
-const char *vector_pick(Gen *g, bool lesser, Type t) {
-    const char *name = gd_format(g->c, "%s_%s", type_text(g, t), lesser ? "lesser" : "greater");
-    if (!helper_new(g, name)) return name;
-    const char *v = c_type(g, t), *types[] = {v, v}, *select = vector_op(g, E_SELECT, t, t),
-               *s = t.dt == F32 ? "ps" : "pd";
-    const char *word = lesser ? "min" : "max", *order = lesser ? "<" : ">";
-    const char *mask = c_mask(g, t.lanes, gd_dtypes[t.dt].bytes);
+/* a < b ? a : b as one instruction, a register at a time: GCC does not see it in a blend; Clang 14 does, and
+   takes -0 for +0 when one side is a constant. */
+static void put_pick(Gen *g, Text *to, bool lesser, Type t) {
     int bytes = t.lanes * gd_dtypes[t.dt].bytes;
-    signature(g->gnu, v, name, 2, types, "ab");
+    const char *s = t.dt == F32 ? "ps" : "pd", *word = lesser ? "min" : "max", *v = c_type(g, t);
+    bool named = bytes == 64 || bytes == 32 || bytes == 16;
     if (bytes == 64)
         text_printf(
-            g->gnu,
+            to,
             "#if defined(__AVX512F__) && defined(__clang__)\n    return __builtin_ia32_%s%s512(a, b, 4);\n"
             "#elif defined(__AVX512F__)\n    return __builtin_ia32_%s%s512_mask(a, b, a, %s, 4);\n#else\n",
             word, s, word, s, t.dt == F32 ? "0xffff" : "0xff");
-    else if (bytes == 32 || bytes == 16)
-        text_printf(g->gnu, "#if defined(%s)\n    return __builtin_ia32_%s%s%s(a, b);\n#else\n",
+    else if (named)
+        text_printf(to, "#if defined(%s)\n    return __builtin_ia32_%s%s%s(a, b);\n#else\n",
                     bytes == 32 ? "__AVX__" : "__SSE2__", word, s, bytes == 32 ? "256" : "");
-    text_printf(g->gnu, "    return %s((%s)(a %s b), a, b);\n%s}\n", select, mask, order,
-                bytes == 64 || bytes == 32 || bytes == 16 ? "#endif\n" : "");
+    if (bytes > 16) {
+        Type h = vector((DType)t.dt, t.lanes / 2);
+        const char *fn = vector_pick(g, lesser, h);
+        text_printf(to, "    union { %s v; %s h[2]; } x = {a}, y = {b};\n", v, c_type(g, h));
+        for (int i = 0; i < 2; i++) text_printf(to, "    x.h[%d] = %s(x.h[%d], y.h[%d]);\n", i, fn, i, i);
+        text_put(to, "    return x.v;\n");
+    } else {
+        const char *select = vector_op(g, E_SELECT, t, t), *mask = c_mask(g, t.lanes, gd_dtypes[t.dt].bytes);
+        text_printf(to, "    return %s((%s)(a %s b), a, b);\n", select, mask, lesser ? "<" : ">");
+    }
+    text_put(to, named ? "#endif\n}\n" : "}\n");
+}
+
+const char *vector_pick(Gen *g, bool lesser, Type t) {
+    const char *name = gd_format(g->c, "%s_%s", type_text(g, t), lesser ? "lesser" : "greater");
+    if (!helper_new(g, name)) return name;
+    const char *v = c_type(g, t), *types[] = {v, v};
+    Text *gnu = text_new(g->c);
+    signature(gnu, v, name, 2, types, "ab");
+    put_pick(g, gnu, lesser, t);
+    text_putn(g->gnu, gnu->s, gnu->n);
     signature(g->plain, v, name, 2, types, "ab");
     text_printf(
         g->plain,
         "    for (int i = 0; i < %d; i++) a.e[i] = a.e[i] %s b.e[i] ? a.e[i] : b.e[i];\n    return a;\n}\n",
-        t.lanes, order);
+        t.lanes, lesser ? "<" : ">");
     return name;
 }
 

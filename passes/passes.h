@@ -20,6 +20,7 @@ typedef struct PassOptions {
     Numerics numerics;
     Machine machine;
     int threads;                /* hint only: 1 makes no parallel loops; results never depend on it */
+    const char *grad;           /* LOSS or LOSS:NAME,...: outputs d_NAME are added (all float inputs); may be NULL */
     const char *const *skip;    /* names of passes left out, NULL-ended; may be NULL */
     const char *stop_after;     /* may be NULL */
     const char *print_after;    /* pass name, "all" or "changed"; may be NULL */

@@ -262,8 +262,8 @@ static Expr *conv_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 }
 
 /* The attributes that say how a window moves, from a finished description. */
-static Value *make_conv(Import *n, Value *x, Value *w, Value *b, const Window *win, int64_t group) {
-    Node *conv = node_begin(n->g, "conv");
+static Value *make_conv(Graph *g, Value *x, Value *w, Value *b, const Window *win, int64_t group) {
+    Node *conv = node_begin(g, "conv");
     node_input(conv, x);
     node_input(conv, w);
     if (b) node_input(conv, b);
@@ -271,19 +271,6 @@ static Value *make_conv(Import *n, Value *x, Value *w, Value *b, const Window *w
     node_ints(conv, "dilations", win->spatial, win->dilations);
     node_int(conv, "group", group);
     return node_finish(conv);
-}
-
-static void import_conv(Import *n) {
-    if (!import_need(n, 2, 3)) return;
-    Value *x = n->in[0], *w = n->in[1];
-    Window win;
-    if (x->rank < 0 || w->rank < 0) return;
-    if (x->rank < 3 || w->rank != x->rank) {
-        import_error(n, 301, NULL, "the input has %d axes and the kernel %d: both need the same, at least 3", x->rank, w->rank);
-        return;
-    }
-    if (!import_window(n, x, w->dim + 2, &win)) return;
-    n->out[0] = make_conv(n, window_pad(n->g, x, &win, 0), w, import_in(n, 2), &win, import_int(n, "group", 1));
 }
 
 /* w[C, M/g, k...] -> [M, C/g, k...], each kernel turned round: what conv reads when it undoes a convolution. */
@@ -305,6 +292,96 @@ Value *turned_kernel(Graph *g, Value *w, int64_t group) {
     dim[1] = in;
     for (int i = 2; i < rank; i++) dim[i] = w->dim[i];
     return build_reshape(g, v, rank, dim);
+}
+
+/* dx: the output's cotangent spread by the strides, convolved with the kernel turned round. What the last window did not
+   reach gets zeros. */
+static Value *conv_dx(Graph *g, const Node *n, Value *dy, Window one) {
+    Ctx *c = g->c;
+    const Value *x = n->in[0], *w = n->in[1];
+    const int64_t *strides = node_attr(n, "strides")->ints;
+    Expr *lo[MAX_RANK], *hi[MAX_RANK];
+    int64_t interior[MAX_RANK] = {0};
+    lo[0] = lo[1] = hi[0] = hi[1] = expr_int(c, 0);
+    for (int i = 0; i < one.spatial; i++) {
+        Expr *edge = expr_sub(c, window_reach(c, w->dim[2 + i], one.dilations[i]), expr_int(c, 1));
+        Expr *touched = expr_add(c, expr_mul(c, expr_sub(c, dy->dim[2 + i], expr_int(c, 1)), expr_int(c, strides[i])), edge);
+        lo[2 + i] = edge;
+        hi[2 + i] = expr_add(c, edge, expr_sub(c, expr_sub(c, x->dim[2 + i], expr_int(c, 1)), touched));
+        interior[2 + i] = strides[i] - 1;
+    }
+    int64_t group = attr_int(n, "group");
+    return make_conv(g, build_pad(g, dy, lo, hi, interior, NULL), turned_kernel(g, n->in[1], group), NULL, &one, group);
+}
+
+/* v with axes 0 and 1 exchanged. */
+static Value *swapped(Graph *g, Value *v) {
+    int64_t perm[MAX_RANK];
+    for (int i = 0; i < v->rank; i++) perm[i] = i < 2 ? 1 - i : i;
+    return build_transpose(g, v, perm);
+}
+
+/* dw[m, c, k] = sum over n, o of dy[n, m, o] x[n, c, o * stride + k * dilation]: a convolution of x with dy for a kernel,
+   images as channels, strides and dilations exchanged. Groups: [N, g, C/g] becomes [C/g, g * N]. */
+static Value *conv_dw(Graph *g, const Node *n, Value *dy) {
+    Ctx *c = g->c;
+    Value *x = n->in[0];
+    const Value *w = n->in[1];
+    int64_t group = attr_int(n, "group"), perm[MAX_RANK];
+    int spatial = x->rank - 2;
+    Expr *dim[MAX_RANK], *zero[MAX_RANK], *size[MAX_RANK];
+    Window win = {.spatial = spatial};
+    for (int i = 0; i < spatial; i++) {
+        win.strides[i] = node_attr(n, "dilations")->ints[i];
+        win.dilations[i] = node_attr(n, "strides")->ints[i];
+    }
+    dim[0] = x->dim[0];
+    dim[1] = expr_int(c, group);
+    dim[2] = w->dim[1];
+    for (int i = 0; i < spatial; i++) dim[3 + i] = x->dim[2 + i];
+    for (int i = 0; i < x->rank + 1; i++) perm[i] = i < 3 ? 2 - i : i;
+    Value *images = build_transpose(g, build_reshape(g, x, x->rank + 1, dim), perm);
+    dim[0] = w->dim[1];
+    dim[1] = expr_mul(c, expr_int(c, group), x->dim[0]);
+    for (int i = 0; i < spatial; i++) dim[2 + i] = x->dim[2 + i];
+    Value *dw = make_conv(g, build_reshape(g, images, x->rank, dim), swapped(g, dy), NULL, &win, group);
+    for (int i = 0; i < x->rank; i++) {
+        zero[i] = expr_int(c, 0);
+        size[i] = i == 0 ? w->dim[1] : i == 1 ? w->dim[0] : w->dim[i]; /* positions beyond the kernel are left out */
+    }
+    return swapped(g, build_slice(g, dw, zero, size, NULL));
+}
+
+static void conv_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    int spatial = n->in[0]->rank - 2;
+    Window one = {.spatial = spatial};
+    for (int i = 0; i < spatial; i++) {
+        one.strides[i] = 1;
+        one.dilations[i] = node_attr(n, "dilations")->ints[i];
+    }
+    if (grad_wanted(G, n->in[0])) grad_add(G, n->in[0], conv_dx(g, n, dy[0], one));
+    if (grad_wanted(G, n->in[1])) grad_add(G, n->in[1], conv_dw(g, n, dy[0]));
+    if (n->nin < 3 || !n->in[2] || !grad_wanted(G, n->in[2])) return;
+    int64_t axes[MAX_RANK];
+    int k = 0;
+    for (int i = 0; i < dy[0]->rank; i++)
+        if (i != 1) axes[k++] = i;
+    Value *db = build_reduce(g, "reduce_sum", dy[0], k, axes, false);
+    grad_add(G, n->in[2], build_reshape(g, db, n->in[2]->rank, n->in[2]->dim));
+}
+
+static void import_conv(Import *n) {
+    if (!import_need(n, 2, 3)) return;
+    Value *x = n->in[0], *w = n->in[1];
+    Window win;
+    if (x->rank < 0 || w->rank < 0) return;
+    if (x->rank < 3 || w->rank != x->rank) {
+        import_error(n, 301, NULL, "the input has %d axes and the kernel %d: both need the same, at least 3", x->rank, w->rank);
+        return;
+    }
+    if (!import_window(n, x, w->dim + 2, &win)) return;
+    n->out[0] = make_conv(n->g, window_pad(n->g, x, &win, 0), w, import_in(n, 2), &win, import_int(n, "group", 1));
 }
 
 static void import_conv_transpose(Import *n) {
@@ -352,7 +429,7 @@ static void import_conv_transpose(Import *n) {
         win.strides[i] = 1;
     }
     Value *spread = build_pad(n->g, x, lo, hi, interior, NULL);
-    n->out[0] = make_conv(n, spread, turned_kernel(n->g, w, group), import_in(n, 2), &win, group);
+    n->out[0] = make_conv(n->g, spread, turned_kernel(n->g, w, group), import_in(n, 2), &win, group);
 }
 
 const Op gd_ops_contract[] = {
@@ -363,7 +440,7 @@ const Op gd_ops_contract[] = {
      .doc = "Sums of products over the contracting axes: y[batch, free a, free b] = sum a * b, one fma chain in index order."},
     {.name = "conv", .kind = OP_CONTRACT, .in = "x w b?", .out = "y", .types = "num",
      .attrs = {{"strides", AT_INTS, 0, true}, {"dilations", AT_INTS, 0, true}, {"group", AT_INT, 1, false}},
-     .shape = conv_shape, .elem = conv_elem, .rereads = all_inputs,
+     .shape = conv_shape, .elem = conv_elem, .rereads = all_inputs, .grad = conv_grad,
      .doc = "Cross-correlation of x[N, C, ...] with w[M, C/group, ...], no padding: the chain starts at the bias and runs over "
             "the kernel's axes, then the channels."},
     {.kind = OP_BUILD, .onnx = "MatMul", .import = import_matmul, .doc = "Matrix product with numpy's broadcasting."},

@@ -201,8 +201,6 @@ static Expr *argmax_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 
 static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
 
-/* ---- import ---- */
-
 static Value *make_pool(Graph *g, const char *op, Value *x, const Window *w, Expr *const *kernel) {
     Node *n = node_begin(g, op);
     node_input(n, x);
@@ -211,6 +209,100 @@ static Value *make_pool(Graph *g, const char *op, Value *x, const Window *w, Exp
     node_ints(n, "dilations", w->spatial, w->dilations);
     return node_finish(n);
 }
+
+/* The window of `from` on a node being made. */
+static void copy_moves(Node *to, const Node *from) {
+    const Attr *kernel = node_attr(from, "kernel"), *strides = node_attr(from, "strides"), *dilations = node_attr(from, "dilations");
+    node_dims(to, "kernel", kernel->n, kernel->dims);
+    node_ints(to, "strides", strides->n, strides->ints);
+    node_ints(to, "dilations", dilations->n, dilations->ints);
+}
+
+/* ---- gradients ---- */
+
+/* dx under a window that moved over x: the output's cotangent spread by the strides, summed under the same window. */
+static void pool_sum_grad(Grad *G, Node *n, Value *const *dy) {
+    Ctx *c = G->g->c;
+    const Value *x = n->in[0];
+    const Attr *kernel = node_attr(n, "kernel"), *strides = node_attr(n, "strides"), *dilations = node_attr(n, "dilations");
+    Expr *lo[MAX_RANK], *hi[MAX_RANK];
+    int64_t interior[MAX_RANK] = {0};
+    Window one = {.spatial = kernel->n};
+    lo[0] = lo[1] = hi[0] = hi[1] = expr_int(c, 0);
+    for (int i = 0; i < kernel->n; i++) {
+        Expr *edge = expr_sub(c, window_reach(c, kernel->dims[i], dilations->ints[i]), expr_int(c, 1));
+        Expr *last = expr_mul(c, expr_sub(c, dy[0]->dim[2 + i], expr_int(c, 1)), expr_int(c, strides->ints[i]));
+        lo[2 + i] = edge;
+        hi[2 + i] = expr_sub(c, expr_sub(c, x->dim[2 + i], expr_int(c, 1)), last); /* edge, and what no window reached */
+        interior[2 + i] = strides->ints[i] - 1;
+        one.strides[i] = 1;
+        one.dilations[i] = dilations->ints[i];
+    }
+    grad_add(G, n->in[0], make_pool(G->g, "pool_sum", build_pad(G->g, dy[0], lo, hi, interior, NULL), &one, kernel->dims));
+}
+
+static void pool_max_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    const Attr *kernel = node_attr(n, "kernel");
+    Value *x = n->in[0];
+    Expr *none[MAX_RANK];
+    for (int i = 0; i < kernel->n; i++) none[i] = expr_int(g->c, 0);
+    Node *at = node_begin(g, "pool_argmax"), *back = node_begin(g, "pool_pick");
+    node_input(at, x);
+    node_dims(at, "lo", kernel->n, none);
+    node_dims(at, "dims", kernel->n, x->dim + 2);
+    copy_moves(at, n);
+    node_input(back, node_finish(at));
+    node_input(back, dy[0]);
+    copy_moves(back, n);
+    node_dims(back, "dims", x->rank, x->dim);
+    grad_add(G, x, node_finish(back));
+}
+
+static void pick_shape(Node *n) {
+    const Attr *dims = node_attr(n, "dims");
+    node_out(n, 0, n->in[1]->dt, dims->n, dims->dims);
+}
+
+typedef struct PickStep { Node *n; Expr *const *idx; Expr *flat; } PickStep;
+
+/* Window k covers the element when its start, k dilated steps back, is a window's start; it counts where that window chose
+   the element. */
+static void pick_step(Lower *L, void *arg, Expr *const *k, Expr *const *acc, Expr **next) {
+    PickStep *s = arg;
+    Ctx *c = L->c;
+    const Attr *strides = node_attr(s->n, "strides"), *dilations = node_attr(s->n, "dilations");
+    Value *at = s->n->in[0], *dy = s->n->in[1];
+    Expr *o[MAX_RANK] = {s->idx[0], s->idx[1]}, *covered = NULL, *zero = expr_int(c, 0);
+    for (int i = 0; i < strides->n; i++) {
+        Expr *start = expr_sub(c, s->idx[2 + i], expr_mul(c, k[i], expr_int(c, dilations->ints[i])));
+        Expr *step = expr_int(c, strides->ints[i]);
+        o[2 + i] = expr_fdiv(c, start, step);
+        covered = expr_and(c, covered, expr2(c, E_LE, zero, start));
+        covered = expr_and(c, covered, expr2(c, E_EQ, expr_fmod(c, start, step), zero));
+        covered = expr_and(c, covered, expr2(c, E_LT, o[2 + i], at->dim[2 + i]));
+    }
+    Expr *chosen = lower_guarded(L, covered, at, o, expr_int(c, -1));
+    Expr *none = expr_const(c, scalar(dy->dt), 0), *d = lower_guarded(L, covered, dy, o, none);
+    next[0] = expr2(c, E_ADD, acc[0], expr_select(c, expr2(c, E_EQ, chosen, s->flat), d, none));
+}
+
+static Expr *pick_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    Ctx *c = L->c;
+    const Attr *dims = node_attr(n, "dims");
+    PickStep s = {n, idx, expr_int(c, 0)};
+    for (int i = 0; i < dims->n; i++) s.flat = expr_add(c, expr_mul(c, s.flat, dims->dims[i]), idx[i]);
+    Accum a = {.nacc = 1, .step = pick_step, .arg = &s, .init = {expr_const(c, scalar(n->in[1]->dt), 0)}};
+    pool_loops(&a, n);
+    Expr *e;
+    lower_accum(L, &a, dims->n, idx, &e);
+    return e;
+}
+
+static bool pick_rereads(const Node *n, int i) { (void)n; (void)i; return true; }
+
+/* ---- import ---- */
 
 /* kernel_shape as expressions, and the window. */
 static bool import_pool(Import *n, Expr **kernel, Window *w) {
@@ -327,15 +419,18 @@ static void import_global_lp(Import *n) {
 
 const Op gd_ops_window[] = {
     {.name = "pool_max", .kind = OP_WINDOW, .flags = OF_MONOTONE, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
-     .shape = pool_shape, .elem = pool_elem, .rereads = reads_again,
+     .shape = pool_shape, .elem = pool_elem, .rereads = reads_again, .grad = pool_max_grad,
      .doc = "The largest element under a window that moves over the spatial axes."},
     {.name = "pool_sum", .kind = OP_WINDOW, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
-     .shape = pool_shape, .elem = pool_elem, .rereads = reads_again,
+     .shape = pool_shape, .elem = pool_elem, .rereads = reads_again, .grad = pool_sum_grad,
      .doc = "The sum under a window that moves over the spatial axes, in index order."},
     {.name = "pool_argmax", .kind = OP_WINDOW, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .result = "i64",
      .attrs = {WINDOW_ATTRS, {"lo", AT_DIMS, 0, true}, {"dims", AT_DIMS, 0, true}, {"column_major", AT_INT, 0, false}},
      .shape = pool_shape, .elem = argmax_elem, .rereads = reads_again,
      .doc = "Where the first largest element under a window lies in the tensor before padding (lo, dims), counted through all axes."},
+    {.name = "pool_pick", .kind = OP_WINDOW, .flags = OF_NO_GRAD, .in = "at dy", .out = "dx", .types = "i64",
+     .attrs = {WINDOW_ATTRS, {"dims", AT_DIMS, 0, true}}, .shape = pick_shape, .elem = pick_elem, .rereads = pick_rereads,
+     .doc = "The sum of dy over the windows that chose this element of a tensor of dims: the gradient of pool_max."},
     {.kind = OP_BUILD, .onnx = "MaxPool", .import = import_max_pool, .doc = "Maximum under a window; padding never wins."},
     {.kind = OP_BUILD, .onnx = "AveragePool", .import = import_average_pool, .doc = "Mean under a window, of the elements inside the input."},
     {.kind = OP_BUILD, .onnx = "LpPool", .import = import_lp_pool, .doc = "The p-norm of what a window covers."},

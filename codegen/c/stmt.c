@@ -31,14 +31,11 @@ static void wrap(Gen *g, size_t start) {
     if (n <= WIDTH) return;
     const char *s = gd_strndup(g->c, t->s + start, n);
     t->n = start;
-    for (size_t room = WIDTH;;) {
-        size_t cut = room;
-        if (n > room)
-            while (cut > 1 && s[cut] != ' ') cut--;
-        if (n <= room || cut <= 1 || strspn(s, " ") >= cut) {
-            text_putn(t, s, n);
-            return;
-        }
+    for (size_t room = WIDTH; n > room;) {
+        size_t indent = strspn(s, " "), cut = room;
+        while (cut > indent && s[cut] != ' ') cut--;
+        if (cut <= indent) cut = indent + strcspn(s + indent, " ");
+        if (cut >= n) break;
         text_putn(t, s, cut);
         text_put(t, "\n");
         g->indent += 2;
@@ -48,6 +45,7 @@ static void wrap(Gen *g, size_t start) {
         n -= cut + 1;
         room = g->indent < 14 ? (size_t)(WIDTH - 4 * (g->indent + 2)) : 40;
     }
+    text_putn(t, s, n);
 }
 
 /* ---- declarations ---- */

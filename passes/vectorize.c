@@ -192,9 +192,15 @@ static Expr *vec(Vec *t, Expr *e) {
 static void vec_store(Vec *t, Stmt *s, Block *to) {
     Reg *r = map_getp(t->regs, s->buf);
     Expr *index[MAX_RANK + 8], *value = wide_arg(t, s->e);
-    if (r && !r->bad) {
+    if (r && !r->bad) { /* lanes beyond the count keep what they hold */
+        Ctx *c = t->c;
+        int w = t->loop->width;
         wide_index(t, r, s->index, index);
-        stmt_store(t->p, to, r->wide, index, value, lane_mask(t, s->mask));
+        if (t->count) {
+            Expr *live = expr_splat(c, expr_cast(c, t->count, I32), w);
+            value = expr_select(c, expr2(c, E_LT, expr_lane(c, vector(I32, w)), live), value, expr_load(c, r->wide, w, index, NULL));
+        }
+        stmt_store(t->p, to, r->wide, index, value, s->mask);
         return;
     }
     for (int i = 0; i < s->nindex; i++) index[i] = at_zero(t, s->index[i]);

@@ -208,6 +208,7 @@ static Place decide(Fuse *t, Value *v) {
     }
     if (n->op->kind == OP_SORT || n->op->kind == OP_RANDOM) return PL_ROOT;
     if (n->op->holds) return PL_ROOT; /* its inputs are written in place; computing it costs a choice an element */
+    if (once && n->op->kind == OP_MAP && behind_heavy(v) && !straight_to_root(v)) return PL_ROOT; /* stays an epilogue */
     if (once) return PL_INLINE;
     if (plain_view(n)) return PL_INLINE;
     if (n->op->kind == OP_VIEW) return many ? PL_ROOT : PL_INLINE;

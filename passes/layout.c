@@ -9,19 +9,22 @@
 #include "passes.h"
 
 /* Does the node keep the meaning of axes between its inputs and outputs of the same rank? */
-static bool axiswise(const Node *n) { return n->op->kind == OP_MAP || (n->op->flags & OF_AXISWISE); }
+static bool axiswise(const Node *n) {
+    return n->op->kind == OP_MAP || n->op->kind == OP_WINDOW || (n->op->flags & OF_AXISWISE);
+}
 
+/* Convolutions and pooling over images; a window along some other axis, with one channel, says nothing. */
 static bool seeds(const Node *n) {
-    if (n->op->kind == OP_WINDOW) return true;
+    if (n->op->kind == OP_WINDOW) return !is_value(n->in[0]->dim[1], 1);
     return n->op->kind == OP_CONTRACT && n->nin > 1 && n->in[1] && n->out[0]->rank == n->in[0]->rank && op_attr(n->op, "strides") >= 0;
 }
 
 /* A value that can take part: made in the graph, with pixels and channels. */
 static bool eligible(const Value *v) { return v && v->def && !v->data && v->rank >= 3 && v->rank <= 5 && !v->sequence; }
 
-static bool mark(Map *set, Value *v) {
+static bool mark(Map *set, Value *v, const uint8_t *order) {
     if (!eligible(v) || map_getp(set, v)) return false;
-    map_putp(set, v, v);
+    map_putp(set, v, (void *)order);
     return true;
 }
 
@@ -33,38 +36,73 @@ static bool same_dims(const Value *a, const Value *b) {
 
 /* One side of an axiswise node in the set takes the other sides with it. */
 static bool spread(Map *set, const Node *n) {
-    bool some = false, grew = false;
+    const uint8_t *order = map_getp(set, n->out[0]);
+    bool grew = false;
     const Value *y = n->out[0];
-    for (int i = 0; i < n->nin; i++) some |= n->in[i] && n->in[i]->rank == y->rank && map_getp(set, n->in[i]);
-    some |= map_getp(set, y) != NULL;
-    if (!some) return false;
-    grew |= mark(set, n->out[0]);
+    for (int i = 0; i < n->nin && !order; i++)
+        if (n->in[i] && n->in[i]->rank == y->rank) order = map_getp(set, n->in[i]);
+    if (!order) return false;
+    grew |= mark(set, n->out[0], order);
     for (int i = 0; i < n->nin; i++) {
         Value *v = n->in[i];
-        if (v && v->rank == y->rank && (n->op->kind != OP_MAP || same_dims(v, y))) grew |= mark(set, v);
+        if (v && v->rank == y->rank && (n->op->kind != OP_MAP || same_dims(v, y))) grew |= mark(set, v, order);
     }
     return grew;
 }
 
+/* The order that `to` has when it is `from` with axes of size 1 added or taken away; NULL: it is something else. */
+static const uint8_t *unit_order(Ctx *c, const Value *from, const uint8_t *order, const Value *to) {
+    int where[MAX_RANK], o = 0; /* axis of `to` for each axis of `from` */
+    uint8_t *out = gd_new_array(c, uint8_t, MAX_RANK), n = 0;
+    bool taken[MAX_RANK] = {false};
+    for (int i = 0; i < from->rank; i++) {
+        where[i] = -1;
+        if (is_value(from->dim[i], 1)) continue;
+        while (o < to->rank && is_value(to->dim[o], 1)) o++;
+        if (o == to->rank || to->dim[o] != from->dim[i]) return NULL;
+        taken[where[i] = o++] = true;
+    }
+    for (; o < to->rank; o++)
+        if (!is_value(to->dim[o], 1)) return NULL;
+    for (int k = 0; k < to->rank; k++)
+        if (!taken[k]) out[n++] = (uint8_t)k;
+    for (int i = 0; i < from->rank; i++)
+        if (where[order[i]] >= 0) out[n++] = (uint8_t)where[order[i]];
+    return n == to->rank ? out : NULL;
+}
+
+static bool spread_unit(Ctx *c, Map *set, const Node *n) {
+    Value *x = n->in[0], *y = n->out[0];
+    const uint8_t *ox = x ? map_getp(set, x) : NULL, *oy = map_getp(set, y), *order;
+    if (!x || !eligible(x) || !eligible(y) || (ox != NULL) == (oy != NULL)) return false;
+    order = ox ? unit_order(c, x, ox, y) : unit_order(c, y, oy, x);
+    return order && mark(set, ox ? y : x, order);
+}
+
 static void layout(Graph *g) {
+    static const uint8_t channels_last[6][5] = {[3] = {0, 2, 1}, [4] = {0, 2, 3, 1}, [5] = {0, 2, 3, 4, 1}};
     Map *set = map_new(g->c);
     for (int i = 0; i < g->nodes.n; i++) {
         Node *n = g->nodes.v[i];
         for (int k = 0; k < n->nregions; k++) layout(n->region[k]);
-        if (!seeds(n)) continue;
-        mark(set, n->in[0]);
-        mark(set, n->out[0]);
+        if (!n->nout || n->out[0]->rank < 3 || n->out[0]->rank > 5 || !seeds(n)) continue;
+        mark(set, n->in[0], channels_last[n->in[0]->rank]);
+        mark(set, n->out[0], channels_last[n->out[0]->rank]);
     }
     for (bool grew = true; grew;) {
         grew = false;
-        for (int i = 0; i < g->nodes.n; i++)
-            if (g->nodes.v[i]->nout == 1 && axiswise(g->nodes.v[i])) grew |= spread(set, g->nodes.v[i]);
+        for (int i = 0; i < g->nodes.n; i++) {
+            Node *n = g->nodes.v[i];
+            if (n->nout != 1) continue;
+            if (axiswise(n)) grew |= spread(set, n);
+            else if (n->op->flags & OF_SAME_DATA) grew |= spread_unit(g->c, set, n);
+        }
     }
-    static const uint8_t order[6][5] = {[3] = {0, 2, 1}, [4] = {0, 2, 3, 1}, [5] = {0, 2, 3, 4, 1}};
     for (int i = 0; i < g->nodes.n; i++)
         for (int k = 0; k < g->nodes.v[i]->nout; k++) {
             Value *v = g->nodes.v[i]->out[k];
-            if (map_getp(set, v)) v->order = order[v->rank];
+            const uint8_t *order = map_getp(set, v);
+            if (order) v->order = order;
         }
     for (int i = 0; i < g->out.n; i++) g->out.v[i]->order = NULL;
 }

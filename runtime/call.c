@@ -1,8 +1,8 @@
 /* One call of a program: inputs held against its ports, symbols bound on the way, outputs placed, the arena
    grown.
 
-   Invariant: syms[s] >= 0 if and only if binder[s] says who bound it. A symbol that no input mentions belongs
-   to the data: it is -1 whenever run is entered. */
+   Invariant: syms[s] is set if and only if binder[s] says who bound it. A symbol that no input mentions belongs
+   to the data: it is unset whenever run is entered. */
 #define _POSIX_C_SOURCE 200809L
 #include "program.h"
 #include <stdlib.h>
@@ -12,6 +12,8 @@ enum { UNBOUND = -1, BY_DIM = -2, BY_DEFAULT = -3 };
 
 /* Index of the symbol of a dim; -1: it is a size or computed. */
 static int dim_symbol(int64_t dim) { return dim < 0 && dim != GRADC_DIM_COMPUTED ? (int)(-1 - dim) : -1; }
+
+static int64_t unset(const GradcProgram *p, int s) { return p->sym_lo[s] >= 0 ? -1 : INT64_MIN; }
 
 static bool of_inputs(const GradcProgram *p, int symbol) {
     for (int i = 0; i < p->nin; i++)
@@ -33,7 +35,7 @@ int gradc_call_open(GradcCall *c, const GradcProgram *p, GradcError *e) {
         gradc_call_close(c);
         return gradc_error(e, 506, NULL, "out of memory");
     }
-    for (int s = 0; s < p->nsyms; s++) c->syms[s] = -1, c->binder[s] = UNBOUND;
+    for (int s = 0; s < p->nsyms; s++) c->syms[s] = unset(p, s), c->binder[s] = UNBOUND;
     return 0;
 }
 
@@ -285,7 +287,7 @@ static int check_inputs(GradcCall *c, GradcError *e) {
         }
     }
     for (int s = 0; s < c->program->nsyms; s++)
-        if (c->binder[s] == UNBOUND) c->syms[s] = -1;
+        if (c->binder[s] == UNBOUND) c->syms[s] = unset(c->program, s);
     return 0;
 }
 
@@ -364,7 +366,7 @@ static int run_placed(GradcCall *c, int64_t *dims, GradcError *e) {
         status = grow_arena(c, c->arena_bytes > PTRDIFF_MAX / 2 ? SIZE_MAX : more, e);
         for (int i = 0; i < p->nout; i++) c->outs[i] = c->out[i].owned ? c->out[i].data : NULL;
         for (int s = 0; s < p->nsyms; s++)
-            if (c->binder[s] == UNBOUND) c->syms[s] = -1;
+            if (c->binder[s] == UNBOUND) c->syms[s] = unset(c->program, s);
     }
     return status;
 }

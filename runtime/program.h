@@ -20,10 +20,10 @@ typedef struct GradcProgram {
     int nin, nout;
     const GradcPort *in, *out;
     /* Writes the dims of all outputs, one after the other, for the given symbols. A dim that depends on a
-       symbol that is -1 comes out as -1. */
+       symbol that is not set comes out as -1. Not set is -1, or INT64_MIN for one that may be negative. */
     void (*out_dims)(const int64_t *syms, int64_t *dims);
     /* syms: one value a symbol. Those of the inputs are set by the caller; those that only the data decides
-       are -1 until run sets them. arena_bytes may be too small only when there are such symbols without a
+       are not set until run sets them. arena_bytes may be too small only when there are such symbols without a
        bound. */
     size_t (*arena_bytes)(const int64_t *syms);
     /* Pointers in port order. An output with a dim of -1 (only the data decides its size) is NULL on entry:

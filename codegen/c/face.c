@@ -132,7 +132,7 @@ static void put_syms(Gen *g) {
     text_put(g->out, "int64_t syms[] = {");
     for (int i = 0; i < g->p->syms.n; i++) {
         if (i) text_put(g->out, ", ");
-        if (g->p->syms.v[i]->data) text_put(g->out, "-1");
+        if (g->p->syms.v[i]->data) text_put(g->out, g->p->syms.v[i]->lo >= 0 ? "-1" : "INT64_MIN");
         else text_printf(g->out, "in->%s", g->sym_field[i]);
     }
     text_put(g->out, g->p->syms.n ? "};\n" : "0};\n");
@@ -242,10 +242,12 @@ static void put_ports(Gen *g, Space space) {
 /* -1 when a symbol it depends on is not known yet. */
 static void put_dim(Gen *g, Expr *e, int at) {
     const char *unknown = "";
-    for (int i = 0; i < g->p->syms.n; i++)
-        if (g->p->syms.v[i]->data && expr_uses(e, g->p->syms.v[i]))
-            unknown = gd_format(g->c, "%s%s%s < 0", unknown, *unknown ? " || " : "",
-                                spelling(g, g->p->syms.v[i], g->p->syms.v[i]->name));
+    for (int i = 0; i < g->p->syms.n; i++) {
+        Var *v = g->p->syms.v[i];
+        if (v->data && expr_uses(e, v))
+            unknown = gd_format(g->c, "%s%s%s %s", unknown, *unknown ? " || " : "", spelling(g, v, v->name),
+                                v->lo >= 0 ? "< 0" : "== INT64_MIN");
+    }
     begin_line(g);
     text_printf(g->out, "dims[%d] = ", at);
     if (*unknown) text_printf(g->out, "%s ? -1 : ", unknown);

@@ -40,9 +40,11 @@ void put_free(Gen *g, Buf *b) {
     line(g, "%s = NULL;", s);
 }
 
-/* An output whose size only the data decides has no place of the caller's, so it can take one over. */
+/* What the target had before is free then. An output whose size only the data decides has no place of the caller's, so it
+   can take one over. */
 void put_move(Gen *g, Buf *to, Buf *from) {
     const char *t = spelling(g, buf_root(to), to->name), *f = spelling(g, buf_root(from), from->name);
+    if (buf_root(to)->space == SP_HEAP) line(g, "gradc_heap_free(&heap, %s);", t);
     line(g, "%s = %s;", t, f);
     line(g, "%s = NULL;", f);
     if (buf_root(to)->space == SP_OUT) line(g, "outs[%d] = %s;", buf_root(to)->port, t);

@@ -154,7 +154,7 @@ void gen_build(Gen *g) {
 static const char *pipeline(int opt) {
     if (opt <= 0) return NULL;
     if (opt == 1) return "function(sroa,early-cse,simplifycfg)";
-    return "function(sroa,early-cse<memssa>,instcombine,simplifycfg,loop-mssa(licm),early-cse<memssa>)";
+    return "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),early-cse<memssa>)";
 }
 
 static char *message(LLVMErrorRef e) {

@@ -120,8 +120,10 @@ void run_free(Fn *f, Buf *b) {
     LLVMBuildStore(f->b, LLVMConstNull(p), slot);
 }
 
+/* What the target had before is free then. */
 void run_move(Fn *f, Buf *to, Buf *from) {
     LLVMTypeRef p = type_ptr(f->u);
+    if (buf_root(to)->space == SP_HEAP) run_free(f, to);
     Val at = LLVMBuildLoad2(f->b, p, slot_of(f, from), from->name);
     LLVMBuildStore(f->b, at, slot_of(f, to));
     LLVMBuildStore(f->b, LLVMConstNull(p), slot_of(f, from));

@@ -69,7 +69,8 @@ static Val dim_value(Fn *f, Expr *e) {
     for (int i = 0; i < p->syms.n; i++) {
         if (!expr_uses(e, p->syms.v[i])) continue;
         Val n = gen_expr(f, expr_var(f->g->c, p->syms.v[i]));
-        Val open = LLVMBuildICmp(f->b, LLVMIntSLT, n, const_int(f->u, 0), "");
+        Val open = p->syms.v[i]->lo >= 0 ? LLVMBuildICmp(f->b, LLVMIntSLT, n, const_int(f->u, 0), "")
+                                         : LLVMBuildICmp(f->b, LLVMIntEQ, n, const_int(f->u, INT64_MIN), "");
         unknown = unknown ? LLVMBuildOr(f->b, unknown, open, "") : open;
     }
     return unknown ? LLVMBuildSelect(f->b, unknown, const_int(f->u, -1), v, "") : v;

@@ -329,8 +329,9 @@ static Expr *bool_logic(Ctx *c, const Expr *e) {
 
 /* Small floats are cast by way of f32. */
 static Expr *two_casts(Ctx *c, const Expr *e) {
+    if (e->kind != E_CAST) return NULL;
     DType from = (DType)e->arg[0]->type.dt, to = (DType)e->type.dt;
-    if (e->kind != E_CAST || from == to || from == F32 || to == F32) return NULL;
+    if (from == to || from == F32 || to == F32) return NULL;
     if (!dt_small(from) && !(dt_small(to) && from != F64)) return NULL;
     return expr_cast(c, expr_cast(c, e->arg[0], F32), to);
 }

@@ -564,6 +564,7 @@ static void sides(Ctx *c, const Sum *s, Expr **plus, Expr **minus) {
    with < in place of <=. */
 static Expr *compare(Ctx *c, ExprKind op, Expr *a, Expr *b) {
     if (a == b) return expr_bool(c, op == E_EQ || op == E_LE);
+    if (a->loads || b->loads) return raw2(c, op, a, b); /* data may be any number: sums of it wrap */
     Sum s;
     sum_of(&s, b);
     sum_add(&s, a, -1);

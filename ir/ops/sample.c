@@ -1,0 +1,96 @@
+/* The row sample: what interpolation reads. Indices outside the input are moved to its edge, so that a program never reads
+   elsewhere; who wants something else there selects it. */
+#include "sample.h"
+#include "build.h"
+#include "grad.h"
+#include "lower.h"
+
+/* Dim i of the output as the index tensors make it. */
+static Expr *index_dim(Node *n, int i) {
+    Ctx *c = n->graph->c;
+    const Value *x = n->in[0];
+    Expr *dim = expr_int(c, 1);
+    for (int k = 1; k < n->nin; k++) {
+        int at = i - (x->rank - n->in[k]->rank);
+        if (at < 0 || is_value(n->in[k]->dim[at], 1)) continue;
+        dim = is_value(dim, 1) ? n->in[k]->dim[at] : node_same_dim(n, dim, n->in[k]->dim[at], "index tensors differ in size");
+    }
+    return dim;
+}
+
+static void sample_shape(Node *n) {
+    Ctx *c = n->graph->c;
+    const Value *x = n->in[0];
+    const Attr *axes = node_attr(n, "axes");
+    Expr *dim[MAX_RANK];
+    bool indexed[MAX_RANK] = {false};
+    bool fits = axes->n == n->nin - 1;
+    for (int k = 1; k < n->nin; k++) fits = fits && n->in[k]->rank <= x->rank && n->in[k]->dt == I64;
+    for (int k = 0; fits && k < axes->n; k++) fits = axes->ints[k] >= 0 && axes->ints[k] < x->rank;
+    if (!fits) { node_error(n, 301, NULL, "an index tensor of i64 is needed for each axis"); return; }
+    for (int k = 0; k < axes->n; k++) indexed[axes->ints[k]] = true;
+    for (int i = 0; i < x->rank; i++) {
+        Expr *d = index_dim(n, i);
+        if (indexed[i]) node_require(n, expr2(c, E_LT, expr_int(c, 0), x->dim[i]), "an axis without elements cannot be sampled");
+        dim[i] = indexed[i] ? d : is_value(d, 1) ? x->dim[i] : node_same_dim(n, x->dim[i], d, "index tensors differ from the input in size");
+    }
+    node_out(n, 0, x->dt, x->rank, dim);
+}
+
+static Expr *sample_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    Ctx *c = L->c;
+    const Value *x = n->in[0];
+    const Attr *axes = node_attr(n, "axes");
+    Expr *at[MAX_RANK], *zero = expr_int(c, 0), *one = expr_int(c, 1);
+    for (int i = 0; i < x->rank; i++) at[i] = idx[i];
+    for (int k = 0; k < axes->n; k++) {
+        Expr *e = lower_broadcast(L, n->in[k + 1], n->out[0]->rank, n->out[0]->dim, idx);
+        Expr *last = expr_sub(c, x->dim[axes->ints[k]], one);
+        at[axes->ints[k]] = expr2(c, E_MAX, expr2(c, E_MIN, e, last), zero);
+    }
+    return lower_elem(L, n->in[0], at);
+}
+
+static bool sample_rereads(const Node *n, int i) { (void)n; return i == 0; }
+
+/* Along one axis with an index for each place on it: a product with the matrix that says which element goes where. */
+static void sample_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    Ctx *c = g->c;
+    const Attr *axes = node_attr(n, "axes");
+    Value *x = n->in[0], *index = n->nin == 2 ? n->in[1] : NULL;
+    bool vector = index && index->rank == x->rank - (int)axes->ints[0];
+    for (int i = 1; vector && i < index->rank; i++) vector = is_value(index->dim[i], 1);
+    if (!vector) { node_error(n, 402, NULL, "there is no gradient of sampling at computed places"); return; }
+    int axis = (int)axes->ints[0], rank = x->rank;
+    int64_t perm[MAX_RANK], from = axis, to = 0;
+    Expr *dim[] = {index->dim[0], x->dim[axis]};
+    Value *column = build_reshape(g, index, 2, (Expr *[]){index->dim[0], expr_int(c, 1)});
+    Value *last = build_scalar(g, I64, expr_sub(c, x->dim[axis], expr_int(c, 1)));
+    column = make(g, "clip", column, const_scalar(g, I64, 0), last);
+    Node *m = node_begin(g, "contract");
+    node_input(m, dy[0]);
+    node_input(m, build_cast(g, make(g, "equal", column, build_iota(g, I64, 2, dim, 1)), x->dt));
+    node_ints(m, "a_batch", 0, NULL);
+    node_ints(m, "b_batch", 0, NULL);
+    node_ints(m, "a_contract", 1, &from);
+    node_ints(m, "b_contract", 1, &to);
+    for (int i = 0; i < rank; i++) perm[i] = i < axis ? i : i == axis ? rank - 1 : i - 1;
+    grad_add(G, x, build_transpose(g, node_finish(m), perm));
+}
+
+Value *build_sample(Graph *g, Value *x, int count, const int64_t *axes, Value *const *index) {
+    Node *n = node_begin(g, "sample");
+    node_input(n, x);
+    for (int i = 0; i < count; i++) node_input(n, index[i]);
+    node_ints(n, "axes", count, axes);
+    return node_finish(n);
+}
+
+const Op gd_ops_sample[] = {
+    {.name = "sample", .kind = OP_GATHER, .in = "x index*", .out = "y", .attrs = {{"axes", AT_INTS, 0, true}},
+     .shape = sample_shape, .elem = sample_elem, .rereads = sample_rereads, .grad = sample_grad,
+     .doc = "x where the index tensors, one an axis and broadcast over the output, say; indices outside are moved to the edge."},
+};
+const int gd_ops_sample_n = sizeof gd_ops_sample / sizeof *gd_ops_sample;

@@ -1,0 +1,29 @@
+/* What the files of the command line share: the words of the command line, sorted. */
+#ifndef GRADC_CLI_H
+#define GRADC_CLI_H
+#include "gradc.h"
+
+typedef struct Cli {
+    Gradc *g;
+    const char *verb, *model;
+    const char **words;          /* behind the model */
+    int nwords;
+    const char *out, *emit, *after, *data;
+    double seconds, rtol, atol;
+    int repeat;
+    const char *backend, *threads; /* as given, NULL: not given */
+    bool json, quiet, verbose, all, changed, full, time, profile, color;
+} Cli;
+
+/* A verb's work: the exit status. What it prints to stdout is the answer, whole or not at all where that is possible. */
+typedef int Verb(Cli *c);
+Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops;
+
+/* Prints the problems of the last call, and gives status back. */
+int cli_problems(const Cli *c, int status);
+/* A problem that the command line itself finds. */
+int cli_fail(const Cli *c, int code, const char *help, const char *fmt, ...) GRADC_PRINTF(4, 5);
+int cli_error(const Cli *c, const GradcError *e);
+/* Values of a run: the words, or NAME=@FILE for every input_K.pb or NAME.npy of --data. */
+void cli_values(const Cli *c, GradcArgs *a);
+#endif

@@ -1,0 +1,66 @@
+/* What the files of the C API share: the object, and a compilation that is under way. */
+#ifndef GD_SESSION_H
+#define GD_SESSION_H
+#include "codegen.h"
+#include "frontend.h"
+#include "gradc.h"
+#include "passes.h"
+
+enum { MAX_LIST = 64 };
+typedef struct Settings {
+    const char *backend, *target, *prefix;
+    const char *dims[MAX_LIST + 1], *skip[MAX_LIST + 1];
+    int ndims, nskip;
+    bool fixed, symbolic, time_passes, profile;
+    int opt, threads; /* threads 0: as many as there are */
+    Numerics numerics;
+    int weights;      /* Weights, -1: not given */
+    Budget budget;
+    const char *stop_after, *print_after, *dump_dir;
+} Settings;
+
+typedef struct Jitted { struct Jitted *next; Ctx *c; Program *program; Loaded loaded; } Jitted;
+typedef struct Kept { struct Kept *next; char text[]; } Kept;
+
+struct Gradc {
+    Settings set;
+    const char *path;
+    Ctx *last;        /* of the last action: its problems and what it handed out live there */
+    bool exhausted;   /* not even a Ctx could be opened */
+    Text *printed, *times;
+    Jitted *jitted;
+    Kept *kept;       /* strings of options */
+};
+
+/* A compilation under way: everything lives in c. */
+typedef struct Build {
+    Gradc *g;
+    Ctx *c;
+    const Target *target;
+    PassOptions pass;
+    FrontOptions front;
+    FrontFile file;
+    Graph *graph;     /* NULL for loop IR */
+    Program *program;
+} Build;
+
+/* Opens a Ctx for an action and runs body in it. */
+int session_run(Gradc *g, void (*body)(Ctx *, void *), void *arg);
+/* Keeps a copy of s as long as g; NULL when there is no memory. */
+const char *session_keep(Gradc *g, const char *s);
+
+void build_begin(Build *b, Gradc *g, Ctx *c); /* target and options */
+void build_read(Build *b);                    /* the file: graph or program */
+void build_passes(Build *b);                  /* program; NULL when stop_after is a graph pass */
+void build_finish(Build *b);                  /* the same, and all passes must have run */
+bool build_openmp(const Build *b);
+void build_load(Build *b, const char *backend, Loaded *out); /* into this process */
+/* Loads OpenMP and tells it; n 0: as many threads as it finds. The number that will run. */
+int session_threads(int n);
+double session_now(void);
+GD_NORETURN void session_fail(Ctx *c, const GradcError *e);
+/* The table of a program's ports, for what only asks for those: no run. */
+const GradcProgram *session_ports(const Program *p);
+double session_macs(Program *p);
+const NestInfo *session_nest(Program *p, int i); /* in the order of the profile; NULL past the last */
+#endif

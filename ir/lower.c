@@ -280,14 +280,19 @@ void lower_accum(Lower *L, const Accum *a, int ndeps, Expr *const *deps, Expr **
         result[i] = lower_load(L, reg[i], NULL);
         acc[i] = result[i];
     }
-    for (int i = 0; i < a->nloops; i++) idx[i] = lower_open(L, a->name[i] ? a->name[i] : "k", a->trip[i], false);
+    int opened = 0;
+    for (int i = 0; i < a->nloops; i++) {
+        if (is_value(a->trip[i], 1)) { idx[i] = expr_int(L->c, 0); continue; }
+        idx[i] = lower_open(L, a->name[i] ? a->name[i] : "k", a->trip[i], false);
+        opened++;
+    }
     L->guard = guard;
     a->step(L, a->arg, idx, acc, next);
     L->guard = NULL;
     for (int i = 0; i < a->nacc && a->nacc > 1; i++) next[i] = lower_let(L, "next", next[i]);
     for (int i = 0; i < a->nacc; i++) lower_store(L, reg[i], NULL, next[i]);
     L->guard = guard;
-    lower_close(L, a->nloops);
+    lower_close(L, opened);
     L->scope = here;
 }
 
@@ -300,7 +305,7 @@ static void lanes_step(Lower *L, void *arg, Expr *const *k, Expr *const *acc, Ex
 }
 
 /* Folding in the order of the lanes, so that folded and computed results are equal. */
-static Expr *fold_lanes(Lower *L, const Lanes *a, int nloops, Expr *const *trip, Expr *init) {
+static Expr *fold_lanes(Lower *L, const Lanes *a, int nloops, int last, Expr *const *trip, Expr *init) {
     int64_t n;
     Expr *lane[LANES];
     if (!is_int(trip[nloops - 1], &n)) return give_up(L, (DType)init->type.dt);
@@ -315,7 +320,7 @@ static Expr *fold_lanes(Lower *L, const Lanes *a, int nloops, Expr *const *trip,
     for (int64_t step = 0; step < total; step++) {
         Expr *idx[MAX_RANK];
         for (int i = 0; i < nloops; i++) idx[i] = expr_int(L->c, k[i]);
-        int l = (int)(k[nloops - 1] % LANES);
+        int l = (int)(k[last] % LANES);
         lane[l] = expr2(L->c, a->op, lane[l], a->term(L, a->arg, idx));
         for (int i = nloops - 1; i >= 0 && ++k[i] == t[i]; i--) k[i] = 0;
     }
@@ -340,9 +345,12 @@ Expr *lower_lanes(Lower *L, ExprKind op, int nloops, Expr *const *trip, Expr *in
                   Expr *(*term)(Lower *L, void *arg, Expr *const *k), void *arg) {
     Ctx *c = L->c;
     Lanes a = {op, term, arg};
-    if (L->fold) return fold_lanes(L, &a, nloops, trip, init);
-    Expr *all[3 * MAX_RANK], *idx[MAX_RANK], *guard = L->guard, *n = trip[nloops - 1];
-    int count = 0, last = nloops - 1;
+    int last = nloops - 1; /* the lanes' loop: the last that has more than one iteration */
+    while (last > 0 && is_value(trip[last], 1)) last--;
+    if (L->fold) return fold_lanes(L, &a, nloops, last, trip, init);
+    Expr *all[3 * MAX_RANK], *idx[MAX_RANK], *guard = L->guard, *n = trip[last];
+    int count = 0;
+    for (int i = last + 1; i < nloops; i++) idx[i] = expr_int(c, 0);
     deps_of(all, &count, 3 * MAX_RANK, deps, ndeps);
     deps_of(all, &count, 3 * MAX_RANK, trip, nloops);
     Scope *here = L->scope;

@@ -128,14 +128,17 @@ static void fill(Lower *L, Value *v, Buf *b, Expr *(*elem)(Lower *, Value *, Exp
     static const char *const letters[] = {"i", "j", "k", "l", "m", "n"};
     static const char *const image[] = {"n", "c", "h", "w", "d"};
     Expr *idx[MAX_RANK];
+    int opened = 0;
     for (int i = 0; i < v->rank; i++) {
         int axis = v->order ? v->order[i] : i;
+        if (is_value(v->dim[axis], 1)) { idx[axis] = expr_int(L->c, 0); continue; }
         const char *name = v->rank >= 3 && v->rank <= 5 && v->order ? image[axis] : letters[axis < 6 ? axis : 5];
         idx[axis] = lower_open(L, name, v->dim[axis], true);
+        opened++;
     }
     Expr *e = elem(L, v, idx);
     stmt_store(L->p, lower_block(L), b, idx, e, NULL);
-    lower_close(L, v->rank);
+    lower_close(L, opened);
 }
 
 /* The parts of w that no input stored in it fills: everything, or the slabs around the inputs that lie inside. */

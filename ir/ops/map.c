@@ -169,6 +169,8 @@ const Op gd_ops_map[] = {
     {.name = "thresholded_relu", FLOATS, .flags = OF_CHEAP, .attrs = {F("alpha", 1)},
      .onnx = "ThresholdedRelu", .value = "x <= alpha ? 0 : x", .vjp = {"x <= alpha ? 0 : g"},
      .doc = "x where it is above alpha, else 0."},
+    {.name = "binarize", FLOATS, .flags = OF_CHEAP | OF_NO_GRAD, .attrs = {F("threshold", 0)}, .onnx = "ai.onnx.ml:Binarizer",
+     .value = "x > threshold ? 1 : 0", .vjp = {"0"}, .doc = "1 above the threshold, else 0."},
     {.name = "shrink", NUMBERS, .flags = OF_CHEAP, .attrs = {F("bias", 0), F("lambd", .5)}, .onnx = "Shrink",
      .value = "x < -lambd ? x + bias : x > lambd ? x - bias : 0", .vjp = {"x < -lambd || x > lambd ? g : 0"},
      .doc = "0 near 0, beyond it moved towards 0 by bias."},

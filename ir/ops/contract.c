@@ -28,8 +28,28 @@ static Roles roles(const Node *n, int i) {
     return r;
 }
 
+/* Does each list name axes of its input, none twice? */
+static bool roles_fit(Node *n) {
+    static const char *const lists[2][2] = {{"a_batch", "a_contract"}, {"b_batch", "b_contract"}};
+    bool fits = true;
+    for (int i = 0; i < 2; i++) {
+        uint64_t seen = 0;
+        for (int k = 0; k < 2; k++) {
+            const Attr *l = node_attr(n, lists[i][k]);
+            fits = fits && l->n == node_attr(n, lists[1 - i][k])->n;
+            for (int j = 0; fits && j < l->n; j++) {
+                fits = l->ints[j] >= 0 && l->ints[j] < n->in[i]->rank && !(seen >> l->ints[j] & 1);
+                if (fits) seen |= (uint64_t)1 << l->ints[j];
+            }
+        }
+    }
+    if (!fits) node_error(n, 204, NULL, "the batch and contracting axes do not fit the inputs");
+    return fits;
+}
+
 static void contract_shape(Node *n) {
     const Value *a = n->in[0], *b = n->in[1];
+    if (!roles_fit(n)) return;
     Roles ra = roles(n, 0), rb = roles(n, 1);
     Expr *dim[2 * MAX_RANK];
     int rank = 0;
@@ -147,7 +167,7 @@ Value *build_matmul(Graph *g, Value *a, Value *b) {
         for (int i = 0; i < nb; i++) {
             Expr *p = i < rank - a->rank ? expr_int(c, 1) : a->dim[i - (rank - a->rank)];
             Expr *q = i < rank - b->rank ? expr_int(c, 1) : b->dim[i - (rank - b->rank)];
-            dim[i] = is_value(p, 1) ? q : is_value(q, 1) ? p : node_same_dim(&probe, p, q, "batch dims of the matrices differ");
+            dim[i] = node_broadcast_dim(&probe, p, q);
             batch[i] = i;
         }
         a = expand_batch(g, a, rank, dim);
@@ -217,8 +237,7 @@ static void conv_shape(Node *n) {
     if (b) node_require(n, expr2(c, E_EQ, value_count(c, b), w->dim[0]), "the bias does not have one element an output channel");
     dim[0] = x->dim[0];
     dim[1] = w->dim[0];
-    window_shape(n, x, w->dim + 2, dim);
-    node_out(n, 0, x->dt, x->rank, dim);
+    if (window_shape(n, x, w->dim + 2, dim)) node_out(n, 0, x->dt, x->rank, dim);
 }
 
 typedef struct ConvStep { Node *n; Expr *const *idx; Expr *group_base; } ConvStep;

@@ -7,7 +7,9 @@
 static void exprs_shape(Node *n) {
     const Attr *a = node_attr(n, "values");
     Expr *dim = expr_int(n->graph->c, a->n);
-    node_out(n, 0, a->n ? (DType)a->dims[0]->type.dt : I64, (int)attr_int(n, "rank"), &dim);
+    int64_t rank = attr_int(n, "rank");
+    if (rank < 0 || rank > 1 || (!rank && a->n != 1)) node_error(n, 204, NULL, "%d values make no tensor of rank %lld", a->n, (long long)rank);
+    else node_out(n, 0, a->n ? (DType)a->dims[0]->type.dt : I64, (int)attr_int(n, "rank"), &dim);
 }
 
 static Expr *exprs_elem(Lower *L, Node *n, int port, Expr *const *idx) {
@@ -39,9 +41,18 @@ static void read_lower(Lower *L, Node *n) {
     }
 }
 
-static void no_outputs(Node *n) { (void)n; }
+static void read_shape(Node *n) {
+    int64_t count;
+    if (!is_int(value_count(n->graph->c, n->in[0]), &count) || count != node_attr(n, "syms")->n)
+        node_error(n, 301, NULL, "%s does not have an element for each of %d symbols", value_type_text(n->graph->c, n->in[0]),
+                   node_attr(n, "syms")->n);
+}
 
 /* ---- check ---- */
+
+static void check_shape(Node *n) {
+    if (!type_eq(node_attr(n, "cond")->dim->type, scalar(BOOL))) node_error(n, 302, NULL, "the condition is no bool");
+}
 
 static void check_lower(Lower *L, Node *n) {
     Stmt *s = stmt_new(L->p, lower_block(L), S_CHECK);
@@ -54,10 +65,10 @@ const Op gd_ops_symbol[] = {
      .attrs = {{"values", AT_DIMS, 0, true}, {"rank", AT_INT, 1, false}}, .shape = exprs_shape, .elem = exprs_elem,
      .doc = "A tensor of rank 0 or 1 whose elements are expressions over symbols."},
     {.name = "read", .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "x", .out = "", .types = "int",
-     .attrs = {{"syms", AT_SYMS, 0, true}}, .shape = no_outputs, .lower = read_lower,
+     .attrs = {{"syms", AT_SYMS, 0, true}}, .shape = read_shape, .lower = read_lower,
      .doc = "Defines a symbol for each element of an integer tensor: from here on sizes and positions may depend on it."},
     {.name = "check", .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "", .out = "",
-     .attrs = {{"cond", AT_DIM, 0, true}, {"what", AT_STRING, 0, false}}, .shape = no_outputs, .lower = check_lower,
+     .attrs = {{"cond", AT_DIM, 0, true}, {"what", AT_STRING, 0, false}}, .shape = check_shape, .lower = check_lower,
      .doc = "The program stops with a status when the condition on symbols does not hold."},
 };
 const int gd_ops_symbol_n = sizeof gd_ops_symbol / sizeof *gd_ops_symbol;

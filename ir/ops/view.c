@@ -255,8 +255,8 @@ static void pad_shape(Node *n) {
         return;
     }
     for (int i = 0; i < x->rank; i++) {
-        if (interior->ints[i] < 0) {
-            node_error(n, 204, NULL, "interior: %lld is negative", (long long)interior->ints[i]);
+        if (interior->ints[i] < 0 || interior->ints[i] > INT32_MAX) {
+            node_error(n, 204, NULL, "interior: %lld is negative or too large", (long long)interior->ints[i]);
             return;
         }
         dim[i] = expr_add(c, expr_add(c, lo->dims[i], hi->dims[i]), span(c, x->dim[i], interior->ints[i]));

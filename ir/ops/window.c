@@ -22,15 +22,20 @@ static Expr *spatial_out(Node *n, const Value *x, int axis, Expr *kernel, int64_
     return expr_add(c, expr_fdiv(c, room, expr_int(c, stride)), expr_int(c, 1));
 }
 
-void window_shape(Node *n, const Value *x, Expr *const *kernel, Expr **dim) {
+bool window_shape(Node *n, const Value *x, Expr *const *kernel, Expr **dim) {
     const int64_t *strides = node_attr(n, "strides")->ints, *dilations = node_attr(n, "dilations")->ints;
+    if (node_attr(n, "strides")->n != x->rank - 2 || node_attr(n, "dilations")->n != x->rank - 2) {
+        node_error(n, 204, NULL, "strides and dilations need an entry for each of %d axes", x->rank - 2);
+        return false;
+    }
     for (int i = 0; i < x->rank - 2; i++) {
         if (strides[i] < 1 || dilations[i] < 1) {
             node_error(n, 204, NULL, "strides and dilations must be positive");
-            return;
+            return false;
         }
         dim[2 + i] = spatial_out(n, x, 2 + i, kernel[i], strides[i], dilations[i]);
     }
+    return true;
 }
 
 /* Input position under output position o and kernel position k. */
@@ -127,10 +132,13 @@ static void pool_shape(Node *n) {
         node_error(n, 301, NULL, "a tensor of %d axes and a kernel of %d", x->rank, kernel->n);
         return;
     }
+    if (n->op->result && (node_attr(n, "lo")->n != kernel->n || node_attr(n, "dims")->n != kernel->n)) {
+        node_error(n, 204, NULL, "lo and dims need an entry for each of %d axes", kernel->n);
+        return;
+    }
     dim[0] = x->dim[0];
     dim[1] = x->dim[1];
-    window_shape(n, x, kernel->dims, dim);
-    node_out(n, 0, n->op->result ? I64 : x->dt, x->rank, dim);
+    if (window_shape(n, x, kernel->dims, dim)) node_out(n, 0, n->op->result ? I64 : x->dt, x->rank, dim);
 }
 
 typedef struct PoolStep { Node *n; Expr *const *idx; bool max; } PoolStep;

@@ -20,7 +20,7 @@ Value *window_pad(Graph *g, Value *x, const Window *w, double value);
 /* Elements from the first to the last that a kernel touches. */
 Expr *window_reach(Ctx *c, Expr *kernel, int64_t dilation);
 /* Output sizes of the spatial axes for a node with strides and dilations, written to dim[2..]. */
-void window_shape(Node *n, const Value *x, Expr *const *kernel, Expr **dim);
+bool window_shape(Node *n, const Value *x, Expr *const *kernel, Expr **dim);
 /* Position in the input of spatial axis i under output position o and kernel position k. */
 Expr *window_at(Ctx *c, const Node *n, int i, Expr *o, Expr *k);
 #endif

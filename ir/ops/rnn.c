@@ -166,6 +166,11 @@ static void lstm_step(Graph *g, const Direction *d, Value *xt, Value *const *sta
 
 /* ---- the loop of one direction ---- */
 
+/* What a model's shapes leave open is checked here: the state is of one size at all steps. */
+static Value *of_state(Graph *g, const Layer *l, Value *v) {
+    return build_reshape(g, v, 2, (Expr *[]){l->batch, l->hidden});
+}
+
 /* result: the states at the end, and h of all steps [T, B, H] as result[2]. */
 static bool run_direction(const Direction *d, Step *step, int nstate, Value *const *init, Value **result) {
     static const char *const names[] = {"h", "c"};
@@ -180,6 +185,7 @@ static bool run_direction(const Direction *d, Step *step, int nstate, Value *con
     Value *state[2], *next[2];
     for (int i = 0; i < nstate; i++) state[i] = graph_input(body, names[i], l->w, 2, dim);
     step(body, d, of_axis(body, d->xw, 0, at), state, next);
+    for (int i = 0; i < nstate; i++) next[i] = of_state(body, l, next[i]);
     if (gd_error_count(c) > errors) return false;
     Value *y = next[0];
     if (l->lengths) {
@@ -227,7 +233,7 @@ static bool read_weights(Direction *d, bool own_bias) {
 static Value *initial(const Layer *l, int input, int direction) {
     Graph *g = l->n->g;
     Value *v = import_in(l->n, input);
-    if (v && v->rank == 3) return wide(l, of_axis(g, v, l->batch_first ? 1 : 0, expr_int(g->c, direction)));
+    if (v && v->rank == 3) return of_state(g, l, wide(l, of_axis(g, v, l->batch_first ? 1 : 0, expr_int(g->c, direction))));
     return build_broadcast(g, const_scalar(g, l->w, 0), 2, (Expr *[]){l->batch, l->hidden});
 }
 

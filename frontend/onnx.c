@@ -380,6 +380,10 @@ static void outputs(Model *m, Scope *s, const PbGraph *g) {
         const char *name = esc(m, p->name), *what = gd_format(m->c, "output \"%s\"", name);
         Value *v = resolve(m, s, p->name, what);
         if (is_unknown(v)) continue;
+        if (v->sequence || v->optional) {
+            gd_error(m->c, 402, "make tensors of it: SequenceAt, ConcatFromSequence", "%s is a sequence or an optional", what);
+            continue;
+        }
         type_agrees(m, what, v, p->type);
         graph_output(s->g, name, v);
     }

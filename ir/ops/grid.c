@@ -1,7 +1,8 @@
-/* Images read at places that tensors give: GridSample, AffineGrid, RoiAlign. A place on each spatial axis gives a few
+/* Images read at places that tensors give: GridSample, AffineGrid, RoiAlign, DeformConv. A place on each spatial axis gives a few
    elements and their weights; the result is the weighted sum over all combinations. */
 #include "build.h"
 #include "sample.h"
+#include "windows.h"
 
 typedef struct Names { Graph *g; Map *values; } Names;
 static Names names(Graph *g) { return (Names){g, map_new(g->c)}; }
@@ -237,11 +238,98 @@ static void import_roi_align(Import *n) {
     n->out[0] = build_cast(g, build_reduce(g, "reduce_max", build_reshape(g, best, 6, split), 2, samples, false), x->dt);
 }
 
+/* ---- DeformConv ---- */
+
+/* Places of all elements under a kernel along one spatial axis: [N, groups, K, out...] from the offsets of that axis. */
+static Value *deformed(Graph *g, const Window *win, Value *offsets, int axis, Expr *kernel, Expr *inner) {
+    Ctx *c = g->c;
+    Expr *one = expr_int(c, 1), *line[] = {one, one, offsets->dim[2], one, one}, *out[] = {one, one, one, one, one};
+    Names s = names(g);
+    out[3 + axis] = offsets->dim[4 + axis];
+    name(&s, "k", build_iota(g, I64, 5, line, 2)); /* which element of the kernel, row by row */
+    name(&s, "o", build_iota(g, I64, 5, out, 3 + axis));
+    name(&s, "inner", build_scalar(g, I64, inner));
+    name(&s, "kernel", build_scalar(g, I64, kernel));
+    name(&s, "stride", const_scalar(g, I64, (double)win->strides[axis]));
+    name(&s, "dilation", const_scalar(g, I64, (double)win->dilations[axis]));
+    name(&s, "pad", build_scalar(g, I64, win->lo[axis]));
+    Value *at = text(&s, "o * stride - pad + mod(k / inner, kernel) * dilation");
+    Value *move = build_squeeze(g, build_slice_axis(g, offsets, 3, expr_int(c, axis), one), 3);
+    return make(g, "add", build_cast(g, at, move->dt), move);
+}
+
+/* The two neighbours of a place; outside the axis there are zeros. */
+static Taps linear_taps(Graph *g, Value *p, Value *size) {
+    Names s = names(g);
+    Taps taps = {.count = 2};
+    name(&s, "p", p);
+    name(&s, "size", size);
+    for (int i = 0; i < 2; i++) {
+        name(&s, "at", text(&s, i ? "floor(p) + 1" : "floor(p)"));
+        taps.weight[i] = text(&s, i ? "at >= 0 && at < size ? p - (at - 1) : 0" : "at >= 0 && at < size ? 1 - (p - at) : 0");
+        taps.at[i] = build_cast(g, map_gets(s.values, "at"), I64);
+    }
+    return taps;
+}
+
+/* x[N, C, K, oh, ow] by w[M, C / group, K] group by group: [N, M, oh, ow]. */
+static Value *grouped_product(Graph *g, Value *x, Value *w, Expr *group) {
+    Ctx *c = g->c;
+    Expr *per = expr_fdiv(c, w->dim[0], group);
+    Expr *xd[] = {x->dim[0], group, w->dim[1], x->dim[2], x->dim[3], x->dim[4]}, *wd[] = {group, per, w->dim[1], x->dim[2]};
+    Node *n = node_begin(g, "contract");
+    node_input(n, build_reshape(g, x, 6, xd));
+    node_input(n, build_reshape(g, w, 4, wd));
+    node_ints(n, "a_batch", 1, (const int64_t[]){1});
+    node_ints(n, "b_batch", 1, (const int64_t[]){0});
+    node_ints(n, "a_contract", 2, (const int64_t[]){2, 3});
+    node_ints(n, "b_contract", 2, (const int64_t[]){2, 3});
+    Value *y = node_finish(n); /* [group, N, oh, ow, M / group] */
+    if (y->rank != 5) return y;
+    y = build_transpose(g, y, (const int64_t[]){1, 0, 4, 2, 3});
+    return build_reshape(g, y, 4, (Expr *[]){x->dim[0], w->dim[0], x->dim[3], x->dim[4]});
+}
+
+static void import_deform_conv(Import *n) {
+    Graph *g = n->g;
+    Ctx *c = g->c;
+    Window win;
+    if (!import_need(n, 3, 5) || !import_same_types(n, 0, 5)) return;
+    for (int i = 0; i < n->nin; i++)
+        if (n->in[i] && n->in[i]->rank < 0) return;
+    Value *x = n->in[0], *w = n->in[1], *offset = n->in[2], *bias = import_in(n, 3), *mask = import_in(n, 4);
+    int64_t group = import_int(n, "group", 1), groups = import_int(n, "offset_group", 1);
+    DType t = x->dt == F64 ? F64 : F32;
+    if (x->rank != 4 || w->rank != 4 || offset->rank != 4 || group < 1 || groups < 1) {
+        import_error(n, 402, "images of two spatial axes", "an input of %d axes, a kernel of %d", x->rank, w->rank);
+        return;
+    }
+    if (!import_window(n, x, w->dim + 2, &win)) return;
+    Expr *one = expr_int(c, 1), *og = expr_int(c, groups), *k = expr_mul(c, w->dim[2], w->dim[3]), *oh = offset->dim[2], *ow = offset->dim[3];
+    Expr *rows = expr_mul(c, k, oh), *flat[] = {x->dim[0], og, one, rows, ow};
+    Value *moves = build_reshape(g, build_cast(g, offset, t), 6, (Expr *[]){x->dim[0], og, k, expr_int(c, 2), oh, ow});
+    Value *split = build_reshape(g, build_cast(g, x, t), 5, (Expr *[]){x->dim[0], og, expr_fdiv(c, x->dim[1], og), x->dim[2], x->dim[3]});
+    if (moves->rank != 6 || split->rank != 5) return;
+    Taps taps[2];
+    for (int i = 0; i < 2; i++) {
+        Value *p = deformed(g, &win, moves, i, w->dim[2 + i], i ? one : w->dim[3]);
+        taps[i] = linear_taps(g, build_reshape(g, p, 5, flat), build_scalar(g, t, x->dim[2 + i]));
+    }
+    Value *v = weighted_sum(g, split, 2, (const int64_t[]){3, 4}, taps);
+    if (mask) v = make(g, "mul", v, build_reshape(g, build_cast(g, mask, t), 5, flat));
+    if (v->rank != 5) return;
+    v = build_reshape(g, v, 5, (Expr *[]){x->dim[0], x->dim[1], k, oh, ow});
+    Value *y = grouped_product(g, v, build_cast(g, w, t), expr_int(c, group));
+    if (bias) y = make(g, "add", y, build_reshape(g, build_cast(g, bias, t), 3, (Expr *[]){w->dim[0], one, one}));
+    n->out[0] = build_cast(g, y, x->dt);
+}
+
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_grid[] = {
     {BUILD = "GridSample", .import = import_grid_sample, .doc = "The input at places that a grid gives, from -1 to 1 on each axis."},
     {BUILD = "AffineGrid", .import = import_affine_grid, .doc = "The grid that an affine map makes of the output's places."},
+    {BUILD = "DeformConv", .import = import_deform_conv, .doc = "Convolution whose kernel reads the input at places that offsets move."},
     {BUILD = "RoiAlign", .import = import_roi_align, .doc = "Regions of images, averaged (or the largest) over samples in each of a fixed number of cells."},
 };
 const int gd_ops_grid_n = sizeof gd_ops_grid / sizeof *gd_ops_grid;

@@ -27,6 +27,13 @@ static bool has_default(const PbGraph *g, const char *name) {
     return false;
 }
 
+/* The length of an input that is a list of i64, as an option; NULL for any other input. */
+static const char *list_length(Ctx *c, const PbValueInfo *v) {
+    const PbShape *s = v->type && v->type->tensor_type ? v->type->tensor_type->shape : NULL;
+    if (!s || s->n_dim != 1 || !s->dim[0]->has_dim_value || gd_dtype_from_onnx(v->type->tensor_type->elem_type) != I64) return NULL;
+    return gd_format(c, "%.32s_dim0=%lld", gd_escape(c, v->name, strlen(v->name)), (long long)s->dim[0]->dim_value);
+}
+
 static PbGraph *open_model(Ctx *c, const char *model, VerifyData *out) {
     gd_set_where(c, model);
     PbGraph *g = pb_model_file(c, model)->graph;
@@ -36,8 +43,11 @@ static PbGraph *open_model(Ctx *c, const char *model, VerifyData *out) {
 
 void verify_data(Ctx *c, const char *model, const char *dir, VerifyData *out) {
     PbGraph *g = open_model(c, model, out);
+    int lists = 0;
+    out->lengths = gd_new_array(c, const char *, g->n_input + 1);
     for (size_t i = 0; i < g->n_input; i++)
         if (!has_default(g, g->input[i]->name)) {
+            if ((out->lengths[lists] = list_length(c, g->input[i]))) lists++;
             read_port(c, g->input[i], gd_format(c, "%s/input_%d.pb", dir, out->nin), &out->in[out->nin]);
             out->nin++;
         }
@@ -74,6 +84,7 @@ Program *verify_program(Ctx *c, const char *model, const VerifyData *d, const Ve
     FrontOptions front = {.symbolic = o->mode == VM_SYMBOLIC, .prefix = o->prefix};
     const GradcTensor **given = gd_new_array(c, const GradcTensor *, d->nin + 1);
     for (int i = 0; i < d->nin; i++) given[i] = &d->in[i];
+    if (o->mode == VM_SYMBOLIC) front.dims = d->lengths;
     if (o->mode == VM_FOLDED) front.given = given, front.ngiven = d->nin;
     PassOptions pass = {.opt = o->opt, .numerics = NUM_DEFAULT, .threads = o->threads,
                         .machine = {t->lanes, t->registers, t->fma, t->l1, t->l2}};

@@ -10,7 +10,7 @@
 
 typedef enum VerifyMode {
     VM_STATIC,   /* sizes as the model gives them */
-    VM_SYMBOLIC, /* every dim of an input is open */
+    VM_SYMBOLIC, /* every dim of an input is open, but for the lengths of i64 lists: they decide ranks */
     VM_FOLDED    /* inputs are constants */
 } VerifyMode;
 
@@ -23,7 +23,11 @@ typedef struct VerifyOptions {
 } VerifyOptions;
 
 /* What the model should be given, and what it should answer. */
-typedef struct VerifyData { int nin, nout; GradcTensor *in, *out; } VerifyData;
+typedef struct VerifyData {
+    int nin, nout;
+    GradcTensor *in, *out;
+    const char **lengths; /* NAME_dim0=N of the lists among the inputs, for FrontOptions.dims */
+} VerifyData;
 
 /* How far apart outputs are. ulp counts the values of the output's own type that lie between. */
 typedef struct VerifyReport {

@@ -146,6 +146,7 @@ void node_error(const Node *n, int code, const char *help, const char *fmt, ...)
 void node_require(Node *n, Expr *cond, const char *what);
 /* Both dims are the same size: require, and the better known of the two. */
 Expr *node_same_dim(Node *n, Expr *a, Expr *b, const char *what);
+Expr *node_broadcast_dim(Node *n, Expr *a, Expr *b); /* numpy's rule: equal, or one of them is 1 */
 void node_out(Node *n, int port, DType dt, int rank, Expr *const *dim); /* for op->shape: sets an output's type */
 int node_axis(Node *n, int64_t axis, int rank);                         /* negative from the end; error when outside */
 

@@ -169,7 +169,7 @@ void node_out(Node *n, int port, DType dt, int rank, Expr *const *dim) {
 
 /* ---- the shape of a MAP: numpy's broadcasting ---- */
 
-static Expr *broadcast_dim(Node *n, Expr *a, Expr *b) {
+Expr *node_broadcast_dim(Node *n, Expr *a, Expr *b) {
     Ctx *c = n->graph->c;
     if (a == b || is_value(b, 1)) return a;
     if (is_value(a, 1)) return b;
@@ -193,7 +193,7 @@ static void map_shape(Node *n) {
         Value *v = n->in[i];
         if (!v) continue;
         dt = v->dt;
-        for (int k = 0; k < v->rank; k++) dim[rank - v->rank + k] = broadcast_dim(n, dim[rank - v->rank + k], v->dim[k]);
+        for (int k = 0; k < v->rank; k++) dim[rank - v->rank + k] = node_broadcast_dim(n, dim[rank - v->rank + k], v->dim[k]);
     }
     for (int i = 0; i < n->nin; i++) { /* one type, but for the condition of a choice */
         bool condition = i == 0 && n->nin > 2 && n->in[0] && n->in[0]->dt == BOOL;

@@ -552,6 +552,17 @@ static void import_scatter_elements(Import *n) {
     if (axis >= 0) n->out[0] = scatter_into(n->g, n->in[0], n->in[1], n->in[2], axis, import_string(n, "reduction", "none"));
 }
 
+/* Columns of the last axis; a vector counts as one row. */
+static void import_features(Import *n) {
+    Graph *g = n->g;
+    if (!import_need(n, 2, 2) || n->in[0]->rank < 0 || n->in[1]->rank < 0) return;
+    Value *x = n->in[0];
+    Expr *count = value_count(g->c, n->in[1]);
+    if (!x->rank) { import_error(n, 301, NULL, "a scalar has no features"); return; }
+    if (x->rank == 1) x = build_unsqueeze(g, x, 0);
+    n->out[0] = gather_along(g, x, build_reshape(g, n->in[1], 1, &count), x->rank - 1);
+}
+
 static int64_t entry(const int64_t *list, int count, int i, int64_t def) { return list && i < count ? list[i] : def; }
 
 /* The elements go to their flat positions in the tensor that was pooled; a larger output has zeros behind it. */
@@ -622,6 +633,7 @@ const Op gd_ops_gather[] = {
     {BUILD = "TensorScatter", .import = import_tensor_scatter, .doc = "cache_update."},
     {BUILD = "NonZero", .import = import_nonzero, .doc = "Positions of the elements that are not zero, one a column."},
     {BUILD = "Compress", .import = import_compress, .doc = "The slices along an axis for which a condition holds."},
+    {BUILD = "ai.onnx.ml:ArrayFeatureExtractor", .import = import_features, .doc = "Columns of a matrix at the indices."},
     {BUILD = "MaxUnpool", .import = import_max_unpool, .doc = "The largest elements back where max pooling found them, zeros elsewhere."},
 };
 const int gd_ops_gather_n = sizeof gd_ops_gather / sizeof *gd_ops_gather;

@@ -13,7 +13,7 @@
 enum { MAX_REGIONS = 64 };
 
 typedef struct Bound { Value *v; } Bound;
-typedef struct Into { Value *v; const char *name, *at; int line; } Into;
+typedef struct Into { Value *v; const char *name; int line; } Into;
 
 typedef struct Reader {
     Parser s;
@@ -253,7 +253,6 @@ static Written written(Reader *r, const char *word) {
         if (w.local_axis < 0 || w.local_axis > w.rank) parse_fail(s, NULL, "there is no axis %lld", (long long)w.local_axis);
     }
     if (parse_eat(s, "into")) {
-        w.into.at = s->at;
         w.into.line = s->line;
         w.into.name = parse_word(s);
     }
@@ -477,13 +476,24 @@ static void finish(Reader *r, Node *n, Written *w, int nout, int line) {
     vec_push(r->c, &n->graph->nodes, n);
 }
 
+/* `into` may name a value that comes later, at most at the end of the region or of one around it. */
+static void settle_into(Reader *r, int from) {
+    int left = from;
+    for (int i = from; i < r->into.n; i++) {
+        const Bound *b = map_gets(r->values, r->into.v[i].name);
+        if (b && b->v) r->into.v[i].v->into = b->v;
+        else r->into.v[left++] = r->into.v[i];
+    }
+    r->into.n = left;
+}
+
 static void body(Reader *r, Graph *g);
 
 static void regions(Reader *r, Node *n) {
     VEC(Graph *) v = {0};
     while (!at_end(r) && parse_eat(&r->s, "region")) {
         Graph *g = graph_region(n->graph);
-        int mark = r->bound.n;
+        int mark = r->bound.n, into = r->into.n;
         if (++r->depth > MAX_REGIONS) gd_fail(r->c, 504, NULL, "line %d: regions are nested more than %d deep", r->s.line, MAX_REGIONS);
         arguments(r, g);
         parse_need(&r->s, "{");
@@ -491,6 +501,7 @@ static void regions(Reader *r, Node *n) {
         body(r, g);
         parse_need(&r->s, "}");
         next_line(r);
+        settle_into(r, into);
         while (r->bound.n > mark) r->bound.v[--r->bound.n]->v = NULL;
         r->depth--;
         vec_push(r->c, &v, g);
@@ -609,12 +620,9 @@ static void data_section(Reader *r) {
 /* ---- the whole ---- */
 
 static void settle(Reader *r) {
-    for (int i = 0; i < r->into.n; i++) {
-        Into *t = &r->into.v[i];
-        Bound *b = map_gets(r->values, t->name);
-        if (!b || !b->v) gd_fail(r->c, 104, NULL, "line %d: there is no value '%.80s'", t->line, t->name);
-        t->v->into = b->v;
-    }
+    settle_into(r, 0);
+    if (r->into.n)
+        gd_fail(r->c, 104, NULL, "line %d: there is no value '%.80s'", r->into.v[0].line, r->into.v[0].name);
     for (int i = 0; i < r->top->consts.n; i++)
         if (!r->top->consts.v[i]->data)
             gd_fail(r->c, 104, "the brief form of a graph cannot be read", "constant %s has no data",

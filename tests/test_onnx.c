@@ -10,7 +10,7 @@
 #include <ftw.h>
 #include "frontend.h"
 #include "onnx.h"
-#include "op.h"
+#include "passes.h"
 
 typedef struct Job {
     FrontFile file;
@@ -440,14 +440,28 @@ static void damaged(void **state) {
 
 static int imported, refused;
 
+static const char *text_of(Graph *g) {
+    Text *t = text_new(g->c);
+    graph_print(t, g);
+    return t->s;
+}
+
+/* The graph passes add what texts say of order, place and groups. */
 static void load(Ctx *c, void *arg) {
     Job *j = arg;
+    PassOptions o = {.opt = 2, .machine = {.lanes = 8, .registers = 16, .fma = true, .l1 = 32 << 10, .l2 = 512 << 10}};
     gd_set_stage(c, "import");
     Graph *g = front_read(c, j->file.path, &j->options);
     graph_verify(g);
-    Text *t = text_new(c);
-    graph_print(t, g);
-    j->printed = t->s;
+    j->printed = text_of(g);
+    for (int i = 0; i < gd_pass_count && gd_passes[i].level == PASS_GRAPH; i++) {
+        gd_set_stage(c, gd_passes[i].name);
+        gd_passes[i].graph(g, &o);
+        if (gd_error_count(c)) gd_leave(c);
+        g->after = gd_passes[i].name;
+        graph_verify(g);
+        reads_back(text_of(g));
+    }
 }
 
 static void one_file(const char *path, bool symbolic) {

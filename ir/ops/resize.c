@@ -1,5 +1,5 @@
 /* Resize and Upsample: axis by axis, elements sampled around a place and weighted by a kernel. The place of output o is
-   computed in f64, by the formula of the coordinate transformation mode. */
+   computed in f32 (a scale of 0.4 is meant, not its expansion), by the formula of the coordinate transformation mode. */
 #include "build.h"
 #include "sample.h"
 #include <math.h>
@@ -39,7 +39,7 @@ static const char *chosen(Import *n, const char *attr, const char *mode, const c
     return NULL;
 }
 
-static Value *number(Graph *g, double v) { return const_scalar(g, F64, v); }
+static Value *number(Graph *g, double v) { return const_scalar(g, F32, v); }
 
 /* Over the places of one axis, so that it broadcasts along it in a tensor of that rank. */
 static Value *axis_places(const Resize *r, const Value *x, const Factor *f) {
@@ -49,10 +49,10 @@ static Value *axis_places(const Resize *r, const Value *x, const Factor *f) {
     int rank = x->rank - f->axis;
     for (int i = 0; i < rank; i++) dim[i] = i ? expr_int(c, 1) : f->out;
     Map *values = map_new(c);
-    map_puts(values, "o", build_iota(g, F64, rank, dim, 0));
+    map_puts(values, "o", build_iota(g, F32, rank, dim, 0));
     map_puts(values, "s", f->scale);
-    map_puts(values, "in", build_scalar(g, F64, x->dim[f->axis]));
-    map_puts(values, "out", build_scalar(g, F64, f->out));
+    map_puts(values, "in", build_scalar(g, F32, x->dim[f->axis]));
+    map_puts(values, "out", build_scalar(g, F32, f->out));
     map_puts(values, "from", f->roi[0]);
     map_puts(values, "to", f->roi[1]);
     return graph_text(g, r->place, values, NULL);
@@ -118,7 +118,7 @@ static Value *interpolate_wide(const Resize *r, Value *x, const Factor *f, Value
     Expr *dim[] = {f->out, more->dim[f->axis]};
     Value *at = make(g, "sub", build_iota(g, I64, 2, dim, 1), build_scalar(g, I64, read[0]));
     Value *middle = build_reshape(g, place, 2, (Expr *[]){f->out, expr_int(c, 1)});
-    Value *w = weight(r, make(g, "mul", make(g, "sub", build_cast(g, at, F64), middle), narrow));
+    Value *w = weight(r, make(g, "mul", make(g, "sub", build_cast(g, at, F32), middle), narrow));
     if (r->exclude) w = make(g, "where", inside(g, at, x, f->axis), w, number(g, 0));
     w = make(g, "div", w, build_reduce(g, "reduce_sum", w, 1, &row, true));
     Node *m = node_begin(g, "contract");
@@ -140,7 +140,7 @@ static Value *resize_axis(Resize *r, Value *x, const Factor *f) {
     if (r->crop) {
         Map *values = map_new(g->c);
         map_puts(values, "p", place);
-        map_puts(values, "last", build_scalar(g, F64, expr_sub(g->c, x->dim[f->axis], expr_int(g->c, 1))));
+        map_puts(values, "last", build_scalar(g, F32, expr_sub(g->c, x->dim[f->axis], expr_int(g->c, 1))));
         Value *outside = graph_text(g, "p < 0 || p > last", values, NULL);
         r->outside = r->outside ? make(g, "or", r->outside, outside) : outside;
     }
@@ -175,9 +175,9 @@ static bool known_number(Graph *g, const Value *v, int i, double *out) {
     return true;
 }
 
-/* Element i of a vector, in f64. */
+/* Element i of a vector, in f32. */
 static Value *element(Graph *g, Value *v, int i) {
-    return build_cast(g, build_reshape(g, build_slice_axis(g, v, 0, expr_int(g->c, i), expr_int(g->c, 1)), 0, NULL), F64);
+    return build_cast(g, build_reshape(g, build_slice_axis(g, v, 0, expr_int(g->c, i), expr_int(g->c, 1)), 0, NULL), F32);
 }
 
 /* floor(in * scale), by arithmetic on data when the scale is not known. */
@@ -188,10 +188,10 @@ static bool by_scale(Import *n, const Value *x, Value *scales, int i, Factor *f)
     bool known = known_number(g, scales, i, &f->known);
     if (known && f->known <= 0) { import_error(n, 204, NULL, "a scale of %g", f->known); return false; }
     f->scale = known ? number(g, f->known) : element(g, scales, i);
-    if (known && is_int(x->dim[f->axis], &size)) f->out = expr_int(c, (int64_t)floor((double)size * f->known));
+    if (known && is_int(x->dim[f->axis], &size)) f->out = expr_int(c, (int64_t)floorf((float)size * (float)f->known));
     else if (known && f->known == floor(f->known) && f->known < 1e9) f->out = expr_mul(c, x->dim[f->axis], expr_int(c, (int64_t)f->known));
     else {
-        Value *out = make(g, "floor", make(g, "mul", build_scalar(g, F64, x->dim[f->axis]), f->scale));
+        Value *out = make(g, "floor", make(g, "mul", build_scalar(g, F32, x->dim[f->axis]), f->scale));
         Expr **e = value_read(g, build_cast(g, out, I64), "size", NULL);
         if (!e) return false;
         f->out = e[0];
@@ -206,7 +206,7 @@ static void by_size(Import *n, const Value *x, Expr *size, Factor *f) {
     f->known = 0;
     if (is_int(x->dim[f->axis], &in) && is_int(size, &out) && in > 0) f->scale = number(g, f->known = (double)out / (double)in);
     else if (size == x->dim[f->axis]) f->scale = number(g, f->known = 1);
-    else f->scale = make(g, "div", build_scalar(g, F64, size), build_scalar(g, F64, x->dim[f->axis]));
+    else f->scale = make(g, "div", build_scalar(g, F32, size), build_scalar(g, F32, x->dim[f->axis]));
 }
 
 /* One factor for all axes: the smallest, or the largest. */
@@ -219,7 +219,7 @@ static bool keep_aspect(Import *n, const Value *x, bool smallest, int count, Fac
         known = !known || !f[i].known ? 0 : smallest ? fmin(known, f[i].known) : fmax(known, f[i].known);
     }
     for (int i = 0; i < count; i++) {
-        Value *size = make(g, "mul", build_scalar(g, F64, x->dim[f[i].axis]), all);
+        Value *size = make(g, "mul", build_scalar(g, F32, x->dim[f[i].axis]), all);
         Value *whole = build_cast(g, make(g, "floor", make(g, "add", size, number(g, .5))), I64);
         Expr **e = value_read(g, whole, "size", NULL);
         if (!e) return false;

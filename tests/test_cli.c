@@ -1,0 +1,240 @@
+/* The command line from end to end: the binary is run by its argument vector, and its exit status, its answer and its errors
+   are held against what users rely on. The C API beside it: two objects in two threads. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "gradc.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+enum { ROOM = 1 << 16 };
+typedef struct Ran { int status; char out[ROOM], err[ROOM]; } Ran;
+
+static char dir[64], binary[4096], model_path[128];
+static const char model[] = "<ir_version: 8, opset_import: [\"\" : 17]>\n"
+                            "m (float[N, 3] x) => (float[N, 3] y) { t = Mul (x, x) y = Sqrt (t) }\n";
+
+static const char *path(const char *name) {
+    static char buf[4][256];
+    static int k;
+    k = (k + 1) % 4;
+    snprintf(buf[k], sizeof buf[k], "%s/%s", dir, name);
+    return buf[k];
+}
+
+static void write_file(const char *name, const char *text) {
+    FILE *f = fopen(path(name), "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void read_file(const char *name, char *to) {
+    FILE *f = fopen(path(name), "r");
+    assert_non_null(f);
+    to[fread(to, 1, ROOM - 1, f)] = 0;
+    fclose(f);
+}
+
+static void run(Ran *r, const char *program, ...) {
+    const char *argv[32] = {program};
+    va_list ap;
+    va_start(ap, program);
+    for (int n = 1; n < 31 && (argv[n] = va_arg(ap, const char *)); n++) {}
+    va_end(ap);
+    pid_t pid;
+    int status;
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_addopen(&fa, 1, path("stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&fa, 2, path("stderr"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_int_equal(posix_spawn(&pid, program, &fa, NULL, (char *const *)argv, environ), 0);
+    posix_spawn_file_actions_destroy(&fa);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    r->status = WEXITSTATUS(status);
+    read_file("stdout", r->out);
+    read_file("stderr", r->err);
+}
+#define gradc(r, ...) run((r), binary, __VA_ARGS__, NULL)
+
+static void has(const char *text, const char *part) {
+    if (!strstr(text, part)) fail_msg("\"%s\" is not in:\n%s", part, text);
+}
+
+static Ran r;
+static const char answer[] = "y f32[1,3] = [[1, 2, 3]]\n";
+
+static void runs(void **state) {
+    (void)state;
+    static const char *const backends[] = {"llvm", "c", "interp"};
+    for (int i = 0; i < 3; i++) {
+        gradc(&r, "run", path("m.onnxtxt"), "x=[-1,2,-3]", "--backend", backends[i], "--threads", "2");
+        if (r.status == 3) continue; /* a build without LLVM, a machine without a C compiler */
+        assert_string_equal(r.err, "");
+        assert_string_equal(r.out, answer);
+        assert_int_equal(r.status, 0);
+    }
+}
+
+static void compiles(void **state) {
+    (void)state;
+    gradc(&r, "compile", path("m.onnxtxt"), "-o", path("exe"));
+    if (r.status == 3) return;
+    assert_string_equal(r.err, "");
+    run(&r, path("exe"), "x=[-1,2,-3]", NULL);
+    assert_string_equal(r.out, answer);
+    gradc(&r, "compile", path("m.onnxtxt"), "--emit=c", "-o", path("generated"));
+    assert_int_equal(r.status, 0);
+    assert_int_equal(access(path("generated/m.c"), R_OK), 0);
+    assert_int_equal(access(path("generated/m.h"), R_OK), 0);
+    gradc(&r, "compile", path("m.onnxtxt"), "-o", path("m.o"), "--target=x86-64-v3");
+    assert_int_equal(r.status, 0);
+    assert_string_equal(r.out, "");
+}
+
+static void shows(void **state) {
+    (void)state;
+    gradc(&r, "ir", path("m.onnxtxt"), "--after", "fuse", "--full");
+    assert_int_equal(r.status, 0);
+    assert_memory_equal(r.out, "graph", 5);
+    write_file("m.gir", r.out);
+    gradc(&r, "ir", path("m.gir"), "--full");
+    assert_int_equal(r.status, 0);
+    write_file("m.lir", r.out);
+    gradc(&r, "run", path("m.lir"), "x=[-1,2,-3]", "--backend=interp");
+    assert_string_equal(r.out, answer);
+    gradc(&r, "ir", path("m.onnxtxt"), "--all");
+    has(r.out, "; after plan\n");
+    gradc(&r, "inspect", path("m.onnxtxt"), "--json");
+    has(r.out, "\"type\": \"f32[N,3]\"");
+    gradc(&r, "ops", "Conv");
+    has(r.out, "attributes strides");
+    gradc(&r, "check", path("m.onnxtxt"));
+    assert_int_equal(r.status, 0);
+    gradc(&r, "bench", path("m.onnxtxt"), "--seconds", "0.05", "--json", "--profile", "--dim=N=4");
+    assert_true(r.status == 0 || r.status == 3);
+}
+
+static void verifies(void **state) {
+    (void)state;
+    gradc(&r, "verify", path("m.onnxtxt"), "--dim", "N=37");
+    has(r.out, "equal bits");
+    has(r.out, " 0 failed\n");
+    assert_int_equal(r.status, 0);
+}
+
+static void fails(void **state) {
+    (void)state;
+    const struct { int status; const char *err, *words[4]; } cases[] = {
+        {5, "gradc: error[E0101]: ", {"check", "missing.onnx"}},
+        {2, "gradc: error[E0601]: there is no verb", {"frobnicate"}},
+        {2, "gradc: error[E0601]: there is no option --frob", {"ir", "m.onnxtxt", "--frob"}},
+        {2, "gradc: error[E0601]: --opt:", {"ir", "m.onnxtxt", "-O7"}},
+        {2, "no pass is named xyz", {"ir", "m.onnxtxt", "--after", "xyz"}},
+        {2, "gradc: error[E0601]: --no-lower: ", {"ir", "m.onnxtxt", "--no-lower"}},
+        {2, "gradc: error[E0602]: ", {"run", "m.onnxtxt", "--backend=interp"}},
+        {1, "gradc: error[E0603]: ", {"run", "m.onnxtxt", "x=[1,2]", "--backend=interp"}},
+        {1, "gradc: error[E0102]: ", {"check", "empty"}},
+        {3, "gradc: error[E0401]: ", {"check", "bad.onnxtxt"}},
+        {4, "gradc: error[E0501]: ", {"ir", "m.onnxtxt", "--max-memory=10K"}},
+        {5, "gradc: error[E0106]: ", {"compile", "m.onnxtxt", "--emit=c", "-omissing/dir"}},
+    };
+    write_file("empty", "");
+    write_file("bad.onnxtxt", "<ir_version: 8, opset_import: [\"\" : 17]>\n"
+                              "m (float[3] x) => (float[3] y) { t = Frob (x) u = Glorp (t) y = Abs (u) }\n");
+    assert_int_equal(chdir(dir), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const *w = cases[i].words;
+        run(&r, binary, w[0], w[1], w[2], w[3], NULL);
+        has(r.err, cases[i].err);
+        if (r.status != cases[i].status) fail_msg("case %zu: status %d, not %d", i, r.status, cases[i].status);
+        if (strcmp(w[0], "check")) assert_string_equal(r.out, "");
+    }
+    gradc(&r, "check", path("bad.onnxtxt"));
+    has(r.err, "Frob");
+    has(r.err, "Glorp"); /* everything at once */
+}
+
+static void *compile_in_thread(void *arg) {
+    Gradc *g = gradc_open();
+    const char *text;
+    char *copy = NULL;
+    if (!gradc_option(g, "dim", arg) && !gradc_load(g, model_path) && !gradc_ir(g, 1, &text)) copy = strdup(text);
+    gradc_close(g);
+    return copy;
+}
+
+static void two_at_once(void **state) {
+    (void)state;
+    static char dims[][8] = {"N=5", "N=6", "N=5", "N=6"};
+    pthread_t t[4];
+    void *text[4];
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&t[i], NULL, compile_in_thread, dims[i]), 0);
+    for (int i = 0; i < 4; i++) pthread_join(t[i], &text[i]);
+    for (int i = 0; i < 4; i++) assert_non_null(text[i]);
+    assert_string_equal(text[0], text[2]);
+    assert_string_equal(text[1], text[3]);
+    assert_string_not_equal(text[0], text[1]);
+    for (int i = 0; i < 4; i++) free(text[i]);
+}
+
+/* Every code has its page, under its title. */
+static void pages(void **state) {
+    (void)state;
+    static const struct { int code; const char *title; } codes[] = {
+#define E(number, status, title) {number, title},
+#include "errors.def"
+#undef E
+    };
+    static char all[1 << 20];
+    FILE *f = fopen("docs/errors.md", "r");
+    assert_non_null(f);
+    all[fread(all, 1, sizeof all - 1, f)] = 0;
+    fclose(f);
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        char head[200];
+        snprintf(head, sizeof head, "\n## E%04d: %s\n", codes[i].code, codes[i].title);
+        has(all, head);
+    }
+}
+
+static int begin(void **state) {
+    (void)state;
+    ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 8);
+    if (n < 0) return 1;
+    binary[n] = 0;
+    strcpy(strrchr(binary, '/'), "/gradc");
+    strcpy(dir, "/tmp/gradc-cli-XXXXXX");
+    if (!mkdtemp(dir)) return 1;
+    write_file("m.onnxtxt", model);
+    strcpy(model_path, path("m.onnxtxt"));
+    return 0;
+}
+
+static int end(void **state) {
+    (void)state;
+    static const char *const files[] = {"m.onnxtxt", "m.gir", "m.lir", "m.o", "exe", "empty", "bad.onnxtxt", "stdout", "stderr",
+                                        "generated/m.c", "generated/m.h", "generated"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) remove(path(files[i]));
+    return rmdir(dir);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pages), cmocka_unit_test(runs), cmocka_unit_test(compiles), cmocka_unit_test(shows),
+        cmocka_unit_test(verifies), cmocka_unit_test(two_at_once), cmocka_unit_test(fails),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}

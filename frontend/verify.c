@@ -34,6 +34,14 @@ static const char *list_length(Ctx *c, const PbValueInfo *v) {
     return gd_format(c, "%.32s_dim0=%lld", gd_escape(c, v->name, strlen(v->name)), (long long)s->dim[0]->dim_value);
 }
 
+/* Named sizes are at least 1 unless said otherwise. */
+static void add_zeros(Ctx *c, const PbValueInfo *v, const GradcTensor *t, VerifyData *out, int *n) {
+    const PbShape *s = v->type && v->type->tensor_type ? v->type->tensor_type->shape : NULL;
+    for (size_t d = 0; s && d < s->n_dim && (int)d < t->rank; d++)
+        if (*s->dim[d]->dim_param && t->dims[d] == 0 && *n < GRADC_MAX_RANK)
+            out->zeros[(*n)++] = gd_format(c, "%s=0..inf", s->dim[d]->dim_param);
+}
+
 static PbGraph *open_model(Ctx *c, const char *model, VerifyData *out) {
     gd_set_where(c, model);
     PbGraph *g = pb_model_file(c, model)->graph;
@@ -43,12 +51,14 @@ static PbGraph *open_model(Ctx *c, const char *model, VerifyData *out) {
 
 void verify_data(Ctx *c, const char *model, const char *dir, VerifyData *out) {
     PbGraph *g = open_model(c, model, out);
-    int lists = 0;
+    int lists = 0, zeros = 0;
+    out->zeros = gd_new_array(c, const char *, GRADC_MAX_RANK + 1);
     out->lengths = gd_new_array(c, const char *, g->n_input + 1);
     for (size_t i = 0; i < g->n_input; i++)
         if (!has_default(g, g->input[i]->name)) {
             if ((out->lengths[lists] = list_length(c, g->input[i]))) lists++;
             read_port(c, g->input[i], gd_format(c, "%s/input_%d.pb", dir, out->nin), &out->in[out->nin]);
+            add_zeros(c, g->input[i], &out->in[out->nin], out, &zeros);
             out->nin++;
         }
     for (size_t i = 0; i < g->n_output; i++, out->nout++)
@@ -81,7 +91,7 @@ void verify_ramp(Ctx *c, const char *model, const char *output, VerifyData *out)
 
 Program *verify_program(Ctx *c, const char *model, const VerifyData *d, const VerifyOptions *o) {
     const Target *t = o->target;
-    FrontOptions front = {.symbolic = o->mode == VM_SYMBOLIC, .prefix = o->prefix};
+    FrontOptions front = {.symbolic = o->mode == VM_SYMBOLIC, .prefix = o->prefix, .dims = d->zeros};
     const GradcTensor **given = gd_new_array(c, const GradcTensor *, d->nin + 1);
     for (int i = 0; i < d->nin; i++) given[i] = &d->in[i];
     if (o->mode == VM_SYMBOLIC) front.dims = d->lengths;

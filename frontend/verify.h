@@ -26,7 +26,8 @@ typedef struct VerifyOptions {
 typedef struct VerifyData {
     int nin, nout;
     GradcTensor *in, *out;
-    const char **lengths; /* NAME_dim0=N of the lists among the inputs, for FrontOptions.dims */
+    /* For FrontOptions.dims: N=0..inf for named sizes that are 0 in the data; and NAME_dim0=N of the lists. */
+    const char **zeros, **lengths;
 } VerifyData;
 
 /* How far apart outputs are. ulp counts the values of the output's own type that lie between. */

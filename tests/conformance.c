@@ -384,11 +384,14 @@ static void find_all(Run *r, char **dirs) {
 }
 
 static void choose(Run *r) {
+    int n = 0;
+    for (int i = 0; r->sample > 1 && i < r->cases.n; i += r->sample) r->cases.v[n++] = r->cases.v[i];
+    if (n) r->cases.n = n;
     size_t bytes = (size_t)(r->cases.n + 1) * sizeof *r->results;
     r->results = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (r->results == MAP_FAILED) gd_fail(r->c, 506, NULL, "no shared memory");
     for (int i = 0; i < r->cases.n; i++)
-        if (map_has(r->known, r->cases.v[i].name, strlen(r->cases.v[i].name)) || (r->sample > 1 && i % r->sample))
+        if (map_has(r->known, r->cases.v[i].name, strlen(r->cases.v[i].name)))
             r->results[i].state = SKIPPED;
 }
 

@@ -271,6 +271,40 @@ static void det_lower(Lower *L, Node *n) {
     lower_close(L, x->rank - 2);
 }
 
+/* x along an axis of N elements, once without each of them: N rows of N - 1 take the axis' place. */
+static Value *leave_out(Graph *g, Value *x, int axis) {
+    Ctx *c = g->c;
+    Expr *dim[] = {x->dim[axis], expr_sub(c, x->dim[axis], expr_int(c, 1))};
+    Value *out = build_iota(g, I64, 2, dim, 0), *at = build_iota(g, I64, 2, dim, 1);
+    Value *beyond = build_cast(g, make(g, "greater_equal", at, out), I64);
+    Node *n = node_begin(g, "gather");
+    node_input(n, x);
+    node_input(n, make(g, "add", at, beyond));
+    node_int(n, "axis", axis);
+    return node_finish(n);
+}
+
+/* The derivative by an entry is its cofactor, also where the matrix is singular: the determinant without its row and
+   column, signed like a chessboard. */
+static void det_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    Value *x = n->in[0];
+    int lead = x->rank - 2;
+    int64_t perm[MAX_RANK];
+    if (!dy[0]) return;
+    if (x->rank + 2 > MAX_RANK) { node_error(n, 404, NULL, "the gradient would need %d axes", x->rank + 2); return; }
+    Value *minors = leave_out(g, leave_out(g, x, lead + 1), lead); /* [.., row, rows, column, columns] */
+    for (int i = 0; i < lead + 4; i++) perm[i] = i;
+    perm[lead + 1] = lead + 2;
+    perm[lead + 2] = lead + 1;
+    Value *cofactor = make(g, "det", build_transpose(g, minors, perm));
+    Value *place = make(g, "add", build_iota(g, I64, 2, x->dim + lead, 0), build_iota(g, I64, 2, x->dim + lead, 1));
+    Value *odd = make(g, "equal", make(g, "bit_and", place, const_scalar(g, I64, 1)), const_scalar(g, I64, 1));
+    Value *d = build_unsqueeze(g, build_unsqueeze(g, dy[0], lead), lead);
+    d = make(g, "mul", cofactor, d);
+    grad_add(G, x, make(g, "where", odd, make(g, "neg", d), d));
+}
+
 static void import_det(Import *n) {
     if (import_need(n, 1, 1)) n->out[0] = make(n->g, "det", n->in[0]);
 }
@@ -279,8 +313,8 @@ const Op gd_ops_einsum[] = {
     {.name = "diagonal", .kind = OP_VIEW, .flags = OF_CHEAP, .in = "x", .out = "y",
      .attrs = {{"first", AT_INT, 0, true}, {"second", AT_INT, 0, true}}, .shape = diagonal_shape, .elem = diagonal_elem,
      .grad = diagonal_grad, .doc = "The elements whose positions along two axes are equal; the second axis goes."},
-    {.name = "det", .kind = OP_SORT, .flags = 0, .in = "x", .out = "y room", .types = "float", .onnx = "Det",
-     .import = import_det, .shape = det_shape, .lower = det_lower,
+    {.name = "det", .kind = OP_SORT, .in = "x", .out = "y room", .types = "float", .onnx = "Det",
+     .import = import_det, .shape = det_shape, .lower = det_lower, .grad = det_grad,
      .doc = "The determinant of square matrices, by elimination with row pivoting; `room` is what it works in."},
     {.kind = OP_BUILD, .onnx = "Einsum", .import = import_einsum, .doc = "The sum of products that an equation of labels describes."},
 };

@@ -189,14 +189,21 @@ static Expr *vec(Vec *t, Expr *e) {
     return known;
 }
 
+static bool reads(const Expr *e, const Buf *b) {
+    if (e->kind == E_LOAD && e->buf == b) return true;
+    for (int i = 0; i < e->nargs; i++)
+        if (reads(e->arg[i], b)) return true;
+    return false;
+}
+
 static void vec_store(Vec *t, Stmt *s, Block *to) {
     Reg *r = map_getp(t->regs, s->buf);
     Expr *index[MAX_RANK + 8], *value = wide_arg(t, s->e);
-    if (r && !r->bad) { /* lanes beyond the count keep what they hold */
+    if (r && !r->bad) { /* lanes beyond the count keep what they hold; a first value needs no care */
         Ctx *c = t->c;
         int w = t->loop->width;
         wide_index(t, r, s->index, index);
-        if (t->count) {
+        if (t->count && reads(s->e, s->buf)) {
             Expr *live = expr_splat(c, expr_cast(c, t->count, I32), w);
             value = expr_select(c, expr2(c, E_LT, expr_lane(c, vector(I32, w)), live), value, expr_load(c, r->wide, w, index, NULL));
         }

@@ -26,9 +26,11 @@ static void sample_shape(Node *n) {
     bool indexed[MAX_RANK] = {false};
     bool fits = axes->n == n->nin - 1;
     for (int k = 1; k < n->nin; k++) fits = fits && n->in[k]->rank <= x->rank && n->in[k]->dt == I64;
-    for (int k = 0; fits && k < axes->n; k++) fits = axes->ints[k] >= 0 && axes->ints[k] < x->rank;
-    if (!fits) { node_error(n, 301, NULL, "an index tensor of i64 is needed for each axis"); return; }
-    for (int k = 0; k < axes->n; k++) indexed[axes->ints[k]] = true;
+    for (int k = 0; fits && k < axes->n; k++) {
+        fits = axes->ints[k] >= 0 && axes->ints[k] < x->rank && !indexed[axes->ints[k]];
+        if (fits) indexed[axes->ints[k]] = true;
+    }
+    if (!fits) { node_error(n, 301, NULL, "an index tensor of i64 is needed for each axis, and no axis twice"); return; }
     for (int i = 0; i < x->rank; i++) {
         Expr *d = index_dim(n, i);
         if (indexed[i]) node_require(n, expr2(c, E_LT, expr_int(c, 0), x->dim[i]), "an axis without elements cannot be sampled");
@@ -60,7 +62,7 @@ static void sample_grad(Grad *G, Node *n, Value *const *dy) {
     Ctx *c = g->c;
     const Attr *axes = node_attr(n, "axes");
     Value *x = n->in[0], *index = n->nin == 2 ? n->in[1] : NULL;
-    bool vector = index && index->rank == x->rank - (int)axes->ints[0];
+    bool vector = index && index->rank > 0 && index->rank == x->rank - (int)axes->ints[0];
     for (int i = 1; vector && i < index->rank; i++) vector = is_value(index->dim[i], 1);
     if (!vector) { node_error(n, 402, NULL, "there is no gradient of sampling at computed places"); return; }
     int axis = (int)axes->ints[0], rank = x->rank;

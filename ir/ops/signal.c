@@ -75,31 +75,72 @@ static Expr *half(Ctx *c, Expr *length) {
     return expr_add(c, expr_fdiv(c, length, expr_int(c, 2)), expr_int(c, 1));
 }
 
+/* Along one axis. length: NULL, as many elements as there are (or as their half of frequencies stands for,
+   at least one). */
+static Value *dft_along(Import *n, int axis, Expr *length) {
+    Graph *g = n->g;
+    Ctx *c = g->c;
+    Value *x = n->in[0];
+    bool inverse = import_int(n, "inverse", 0) != 0, onesided = import_int(n, "onesided", 0) != 0, real = inverse && onesided;
+    Expr *two = expr_int(c, 2), *one = expr_int(c, 1), *size = x->dim[axis];
+    if (!length) length = real ? expr2(c, E_MAX, expr_mul(c, two, expr_sub(c, size, one)), one) : size;
+    import_require(n, expr2(c, E_LT, expr_int(c, 0), length), "a transform of no elements");
+    Expr *terms = expr2(c, E_MIN, size, real ? half(c, length) : length);
+    x = build_slice_axis(g, x, axis, expr_int(c, 0), terms);
+    if (x->rank < 0) return x;
+    Value *im = is_value(x->dim[x->rank - 1], 1) ? NULL : part(g, x, 1);
+    Expr *count = onesided && !inverse ? half(c, length) : length;
+    return build_cast(g, spectrum(g, part(g, x, 0), im, axis, length, count, inverse, real), x->dt);
+}
+
+/* Along an axis that only the data knows, from `axis` on: one of two graphs. */
+static Value *dft_chosen(Import *n, int axis, Expr *which, Expr *length) {
+    Graph *g = n->g;
+    Ctx *c = g->c;
+    int rank = n->in[0]->rank;
+    if (axis == rank - 2) return dft_along(n, axis, length);
+    Expr *here = axis_is(c, which, axis, rank);
+    Value *y[2], *cond = value_of_exprs(g, 0, 1, &here);
+    Graph **region = gd_new_array(c, Graph *, 2);
+    for (int i = 0; i < 2; i++) {
+        n->g = region[i] = graph_region(g);
+        y[i] = i ? dft_chosen(n, axis + 1, which, length) : dft_along(n, axis, length);
+        graph_output(region[i], "y", y[i]);
+    }
+    n->g = g;
+    if (y[0]->rank != rank || y[1]->rank != rank) return y[0];
+    Var *syms[MAX_RANK];
+    int nsyms = 0;
+    for (int k = 0; k < rank; k++)
+        if (y[0]->dim[k] != y[1]->dim[k]) syms[nsyms++] = graph_data_symbol(g, "D", NULL);
+    Node *choice = node_begin(g, "if");
+    node_input(choice, cond);
+    node_syms(choice, "syms", nsyms, syms);
+    choice->region = region;
+    choice->nregions = 2;
+    choice->nout = 1;
+    return node_finish(choice);
+}
+
 static void import_dft(Import *n) {
     Graph *g = n->g;
     Ctx *c = g->c;
     if (!import_need(n, 1, 3) || n->in[0]->rank < 0) return;
-    Value *x = n->in[0], *given = import_in(n, 1);
-    bool inverse = import_int(n, "inverse", 0) != 0, onesided = import_int(n, "onesided", 0) != 0;
+    Value *x = n->in[0], *given = import_in(n, 1), *where = import_in(n, 2);
     int64_t at = n->opset < 20 ? import_int(n, "axis", 1) : -2;
-    if (import_in(n, 2) && !import_const_scalar(n, 2, &at)) {
-        import_error(n, 402, "make the axis a constant", "a transform along an axis that only the data decides");
+    Expr *length = given ? scalar_input(n, given, "length") : NULL;
+    if ((given && !length) || x->rank < 2) return;
+    if (where && !import_const_scalar(n, 2, &at)) {
+        Expr *which = scalar_input(n, where, "axis"), *rank = expr_int(c, x->rank);
+        if (!which) return;
+        Expr *axis = expr_fmod(c, which, rank);
+        import_require(n, expr2(c, E_LT, axis, expr_int(c, x->rank - 1)), "the last axis holds the real and the imaginary part");
+        n->out[0] = dft_chosen(n, 0, which, length);
         return;
     }
     int axis = import_axis(n, at, x->rank);
-    if (axis < 0) return;
-    if (axis == x->rank - 1) { import_error(n, 204, NULL, "the last axis holds the real and the imaginary part"); return; }
-    bool real = inverse && onesided;
-    Expr *two = expr_int(c, 2), *one = expr_int(c, 1), *size = x->dim[axis];
-    Expr *length = given ? scalar_input(n, given, "length") : real ? expr_mul(c, two, expr_sub(c, size, one)) : size;
-    if (!length) return;
-    import_require(n, expr2(c, E_LT, expr_int(c, 0), length), "a transform of no elements");
-    Expr *terms = expr2(c, E_MIN, size, real ? half(c, length) : length);
-    x = build_slice_axis(g, x, axis, expr_int(c, 0), terms);
-    if (x->rank < 0) return;
-    Value *im = is_value(x->dim[x->rank - 1], 1) ? NULL : part(g, x, 1);
-    Expr *count = onesided && !inverse ? half(c, length) : length;
-    n->out[0] = build_cast(g, spectrum(g, part(g, x, 0), im, axis, length, count, inverse, real), x->dt);
+    if (axis == x->rank - 1) import_error(n, 204, NULL, "the last axis holds the real and the imaginary part");
+    else if (axis >= 0) n->out[0] = dft_along(n, axis, length);
 }
 
 /* Frames of [B, N] as [B, frames, length]. */

@@ -10,7 +10,8 @@ const char *front_identifier(Ctx *c, const char *s, const char *otherwise) {
     char clean[41];
     size_t n = 0;
     for (; *s && n < 40; s++)
-        if ((isalnum((unsigned char)*s) && (unsigned char)*s < 128 && (n || !isdigit((unsigned char)*s))) || *s == '_')
+        if ((isalnum((unsigned char)*s) && (unsigned char)*s < 128 && (n || !isdigit((unsigned char)*s))) ||
+            *s == '_')
             clean[n++] = *s;
     clean[n] = 0;
     return gd_strdup(c, n ? clean : otherwise);
@@ -44,7 +45,10 @@ static const char *first_word(Ctx *c, const FrontFile *f) {
     return start == s && s < end ? gd_strndup(c, s, 1) : gd_strndup(c, start, (size_t)(s - start));
 }
 
-static const struct { FrontFormat format; const char *suffix; } suffixes[] = {
+static const struct {
+    FrontFormat format;
+    const char *suffix;
+} suffixes[] = {
     {FF_ONNX, ".onnx"}, {FF_ONNX_TEXT, ".onnxtxt"}, {FF_GRAPH_TEXT, ".gir"}, {FF_LOOP_TEXT, ".lir"}};
 
 static FrontFormat recognise(Ctx *c, const FrontFile *f) {

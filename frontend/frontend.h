@@ -1,25 +1,32 @@
 /* Who comes in: a model file of any format becomes a graph.
 
-   The format is recognised by what is in the file, then by the end of its name. Every reader reports all problems it
-   finds (gd_error) and leaves when there were any, so a graph that is returned is sound. */
+   The format is recognised by what is in the file, then by the end of its name. Every reader reports all
+   problems it finds (gd_error) and leaves when there were any, so a graph that is returned is sound. */
 #ifndef GD_FRONTEND_H
 #define GD_FRONTEND_H
 #include "graph.h"
 #include "tensor.h"
 
 typedef struct FrontOptions {
-    const char *const *dims; /* of --dim: "NAME=8", "NAME=1..64", "NAME=0..inf"; NULL-ended, may be NULL. A dim that the
-                                model leaves open goes by the model's name for it, else by INPUT_dimAXIS: x_dim0 */
-    bool fixed;              /* --static: every open dim is 1 */
-    bool symbolic;           /* --symbolic: every dim of an input is open, also those that the model gives as numbers */
-    const GradcTensor *const *given; /* inputs that become constants, by their position; NULL: stays an input. Kept, not copied */
+    /* Of --dim: "NAME=8", "NAME=1..64", "NAME=0..inf"; NULL-ended, may be NULL. A dim that the model leaves
+       open goes by the model's name for it, else by INPUT_dimAXIS: x_dim0. */
+    const char *const *dims;
+    bool fixed;    /* --static: every open dim is 1 */
+    bool symbolic; /* --symbolic: every dim of an input is open, also those that the model gives as numbers */
+    /* Inputs that become constants, by their position; NULL: stays an input. Kept, not copied. */
+    const GradcTensor *const *given;
     int ngiven;
-    const char *prefix;      /* the graph's name, an identifier; NULL: made from the file's name */
+    const char *prefix; /* the graph's name, an identifier; NULL: made from the file's name */
 } FrontOptions;
 
 typedef enum FrontFormat { FF_UNKNOWN, FF_ONNX, FF_ONNX_TEXT, FF_GRAPH_TEXT, FF_LOOP_TEXT } FrontFormat;
 /* A file as found: path "-" is stdin. */
-typedef struct FrontFile { const char *path; FrontFormat format; char *bytes; size_t n; } FrontFile;
+typedef struct FrontFile {
+    const char *path;
+    FrontFormat format;
+    char *bytes;
+    size_t n;
+} FrontFile;
 FrontFile front_open(Ctx *c, const char *path);
 /* Makes the graph. Loop IR text is no graph (E102): its reader is loop_parse. */
 Graph *front_graph(Ctx *c, const FrontFile *f, const FrontOptions *o);

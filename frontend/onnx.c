@@ -1,11 +1,12 @@
-/* An ONNX model becomes a graph: names are resolved, functions of the model put in place of their calls, and every node
-   is handed to the import function of its op's row.
+/* An ONNX model becomes a graph: names are resolved, functions of the model put in place of their calls, and
+   every node is handed to the import function of its op's row.
 
-   All problems of a model come out at once: what a faulty node should have made is a value of unknown shape (rank -1),
-   and nodes that use one are passed over in silence. The caller gets a graph only when there was no error.
+   All problems of a model come out at once: what a faulty node should have made is a value of unknown shape
+   (rank -1), and nodes that use one are passed over in silence. The caller gets a graph only when there was
+   no error.
 
-   Terminates: each node is imported once for each call of the function it is in, calls are nested at most MAX_NEST deep,
-   and m->nodes is held against the budget. */
+   Terminates: each node is imported once for each call of the function it is in, calls are nested at most
+   MAX_NEST deep, and m->nodes is held against the budget. */
 #include "onnxgraph.h"
 #include <limits.h>
 
@@ -48,7 +49,9 @@ static Value *resolve(Model *m, Scope *s, const char *name, const char *user) {
 }
 
 static const char *node_label(Model *m, const Scope *s, const PbNode *p, size_t index) {
-    const char *op = *p->domain && strcmp(p->domain, "ai.onnx") ? gd_format(m->c, "%s.%s", p->domain, p->op_type) : p->op_type;
+    const char *op = *p->domain && strcmp(p->domain, "ai.onnx")
+                         ? gd_format(m->c, "%s.%s", p->domain, p->op_type)
+                         : p->op_type;
     if (!*p->name) return gd_format(m->c, "%s%zu %s", s->path, index, esc(m, op));
     return gd_format(m->c, "%s%zu %s \"%s\"", s->path, index, esc(m, op), esc(m, p->name));
 }
@@ -58,15 +61,18 @@ static const char *node_label(Model *m, const Scope *s, const PbNode *p, size_t 
 static const char *domain_of(const char *domain) { return strcmp(domain, "ai.onnx") ? domain : ""; }
 
 static void read_opsets(Model *m, Map *opsets, PbOpset *const *v, size_t n, bool report) {
-    static const struct { const char *domain; int newest; } known[] = {
-        {"", 28}, {"ai.onnx.ml", 5}, {"ai.onnx.preview.training", 1}};
+    static const struct {
+        const char *domain;
+        int newest;
+    } known[] = {{"", 28}, {"ai.onnx.ml", 5}, {"ai.onnx.preview.training", 1}};
     for (size_t i = 0; i < n; i++) {
         const char *domain = domain_of(v[i]->domain);
         int64_t version = v[i]->version, newest = INT_MAX;
         for (size_t k = 0; k < sizeof known / sizeof *known; k++)
             if (!strcmp(known[k].domain, domain)) newest = known[k].newest;
         const char *name = *domain ? esc(m, domain) : "ai.onnx";
-        if (version < 1 && report) gd_error(m->c, 204, NULL, "opset %lld of %s does not exist", (long long)version, name);
+        if (version < 1 && report)
+            gd_error(m->c, 204, NULL, "opset %lld of %s does not exist", (long long)version, name);
         if (version > newest && report)
             gd_error(m->c, 401, gd_format(m->c, "export the model for opset %d or older", (int)newest),
                      "opset %lld of %s is newer than what this program knows", (long long)version, name);
@@ -81,7 +87,8 @@ static int opset_of(Model *m, Scope *s, const char *domain) {
     if (!*domain && m->pb->ir_version >= 3)
         gd_error(m->c, 204, "opset_import must name the version of every domain that is used",
                  "the model does not say which opset of ai.onnx it is made for");
-    map_puts(s->opsets, domain, (void *)(intptr_t)1); /* files of IR versions 1 and 2 mean opset 1; and said once */
+    map_puts(s->opsets, domain,
+             (void *)(intptr_t)1); /* files of IR versions 1 and 2 mean opset 1; and said once */
     return 1;
 }
 
@@ -91,21 +98,26 @@ static const char *function_key(Ctx *c, const char *domain, const char *name, co
 
 static const char *remedy(Model *m, const char *domain, const char *op) {
     const Op *other = op_onnx(domain, op, INT_MAX);
-    if (other) return gd_format(m->c, "the form of opset %d and later is supported: convert the model", other->since);
+    if (other)
+        return gd_format(m->c, "the form of opset %d and later is supported: convert the model",
+                         other->since);
     if (*domain && op_onnx("", op, INT_MAX))
-        return gd_format(m->c, "the standard operator %s is supported: export the model without this domain", esc(m, op));
+        return gd_format(m->c, "the standard operator %s is supported: export the model without this domain",
+                         esc(m, op));
     return "have it exported as a function of standard operators; `gradc ops` lists what is supported";
 }
 
 /* What a node means: a row, or a function of the model. False after an error. */
-static bool find_op(Model *m, Scope *s, const PbNode *p, const char *label, const Op **op, const PbFunction **f) {
+static bool find_op(Model *m, Scope *s, const PbNode *p, const char *label, const Op **op,
+                    const PbFunction **f) {
     const char *domain = domain_of(p->domain);
     int opset = opset_of(m, s, domain);
     *op = op_onnx(domain, p->op_type, opset);
     *f = *op ? NULL : map_gets(m->functions, function_key(m->c, p->domain, p->op_type, p->overload));
     if (*op || *f) return true;
-    gd_error(m->c, 401, remedy(m, domain, p->op_type), "node %s: operator %s%s%s of opset %d is not supported", label,
-             esc(m, domain), *domain ? "." : "", esc(m, p->op_type), opset);
+    gd_error(m->c, 401, remedy(m, domain, p->op_type),
+             "node %s: operator %s%s%s of opset %d is not supported", label, esc(m, domain),
+             *domain ? "." : "", esc(m, p->op_type), opset);
     return false;
 }
 
@@ -114,7 +126,8 @@ static void look_over(Model *m, Scope *s, const PbNode *p, const char *label) {
     for (size_t i = 0; i < p->n_attribute; i++) {
         const PbGraph *g = p->attribute[i]->g;
         Scope inner = *s;
-        inner.path = gd_format(m->c, "%.*s.%s/", (int)strcspn(label, " "), label, esc(m, p->attribute[i]->name));
+        inner.path =
+            gd_format(m->c, "%.*s.%s/", (int)strcspn(label, " "), label, esc(m, p->attribute[i]->name));
         for (size_t k = 0; g && k < g->n_node; k++) {
             const Op *op;
             const PbFunction *f;
@@ -144,7 +157,8 @@ static void initializers(Model *m, Scope *s, const PbGraph *g) {
     }
     for (size_t i = 0; i < g->n_sparse_initializer; i++) {
         PbSparse *p = g->sparse_initializer[i];
-        const char *name = p->values ? p->values->name : "", *what = gd_format(m->c, "initializer \"%s\"", esc(m, name));
+        const char *name = p->values ? p->values->name : "",
+                   *what = gd_format(m->c, "initializer \"%s\"", esc(m, name));
         claim(m, s, name, what);
         define_constant(m, s, name, pb_sparse(m->src, p, what, &t), &t);
     }
@@ -169,7 +183,8 @@ static void check_sizes(Model *m, Graph *g, int from, const char *label) {
             int64_t bytes = gd_dtypes[v->dt].bytes, d;
             for (int a = 0; a < v->rank; a++)
                 if (is_int(v->dim[a], &d) && d > 0 && __builtin_mul_overflow(bytes, d, &bytes)) {
-                    gd_error(m->c, 505, NULL, "node %s: the size of %s overflows", label, value_type_text(m->c, v));
+                    gd_error(m->c, 505, NULL, "node %s: the size of %s overflows", label,
+                             value_type_text(m->c, v));
                     v->rank = -1;
                 }
         }
@@ -179,10 +194,12 @@ static void check_attributes(Model *m, const Op *op, Import *n) {
     static const char *const harmless[] = {"consumed_inputs", "training_mode", "is_test", "kernel_shape"};
     for (int i = 0; i < n->nattr; i++) {
         bool known = n->attr[i].used || op_attr(op, n->attr[i].name) >= 0;
-        for (size_t k = 0; k < sizeof harmless / sizeof *harmless; k++) known |= !strcmp(harmless[k], n->attr[i].name);
+        for (size_t k = 0; k < sizeof harmless / sizeof *harmless; k++)
+            known |= !strcmp(harmless[k], n->attr[i].name);
         if (!known)
-            gd_error(m->c, 204, "leave it out, or say the opset that has it", "node %s: %s of opset %d has no attribute %s",
-                     n->label, esc(m, n->op), n->opset, esc(m, n->attr[i].name));
+            gd_error(m->c, 204, "leave it out, or say the opset that has it",
+                     "node %s: %s of opset %d has no attribute %s", n->label, esc(m, n->op), n->opset,
+                     esc(m, n->attr[i].name));
     }
 }
 
@@ -195,7 +212,8 @@ static Expr **known_elems(Graph *g, const Value *x) {
     return e;
 }
 
-/* The graph of an attribute; its inputs are of the types of like. NULL when the attribute is missing or no graph. */
+/* The graph of an attribute; its inputs are of the types of like. NULL when the attribute is missing or no
+   graph. */
 static Graph *make_region(Import *n, const ImportAttr *a, int nargs, Value *const *like) {
     Model *m = n->front;
     if (!a || a->kind != IM_GRAPH) {
@@ -204,17 +222,28 @@ static Graph *make_region(Import *n, const ImportAttr *a, int nargs, Value *cons
     }
     const Subgraph *sub = a->graph;
     const PbGraph *pb = sub->pb;
-    Scope s = {.outer = sub->scope, .g = graph_region(n->g), .values = map_new(m->c), .makers = map_new(m->c),
-               .opsets = sub->scope->opsets, .hints = hints(m, pb), .attrs = sub->scope->attrs, .path = sub->path};
-    if (++m->depth > MAX_NEST) gd_fail(m->c, 504, NULL, "node %s: graphs are nested more than %d deep", n->label, MAX_NEST);
+    Scope s = {.outer = sub->scope,
+               .g = graph_region(n->g),
+               .values = map_new(m->c),
+               .makers = map_new(m->c),
+               .opsets = sub->scope->opsets,
+               .hints = hints(m, pb),
+               .attrs = sub->scope->attrs,
+               .path = sub->path};
+    if (++m->depth > MAX_NEST)
+        gd_fail(m->c, 504, NULL, "node %s: graphs are nested more than %d deep", n->label, MAX_NEST);
     if ((int)pb->n_input != nargs)
-        import_error(n, 205, NULL, "the graph %s has %zu inputs, not %d", esc(m, a->name), pb->n_input, nargs);
+        import_error(n, 205, NULL, "the graph %s has %zu inputs, not %d", esc(m, a->name), pb->n_input,
+                     nargs);
     for (size_t i = 0; i < pb->n_input; i++) {
         const char *name = pb->input[i]->name;
         const Value *x = (int)i < nargs ? like[i] : NULL;
         Value *v = graph_input(s.g, esc(m, name), x ? x->dt : F32, x ? x->rank : 0, x ? x->dim : NULL);
-        if (x) { v->sequence = x->sequence; v->optional = x->optional; v->elems = known_elems(n->g, x); }
-        else v->rank = -1;
+        if (x) {
+            v->sequence = x->sequence;
+            v->optional = x->optional;
+            v->elems = known_elems(n->g, x);
+        } else v->rank = -1;
         claim(m, &s, name, "an input");
         define(&s, name, v);
     }
@@ -222,7 +251,8 @@ static Graph *make_region(Import *n, const ImportAttr *a, int nargs, Value *cons
     walk_nodes(m, &s, pb->node, pb->n_node);
     for (size_t i = 0; i < pb->n_output; i++) {
         const char *name = pb->output[i]->name;
-        graph_output(s.g, esc(m, name), resolve(m, &s, name, gd_format(m->c, "output \"%s\" of a graph", esc(m, name))));
+        graph_output(s.g, esc(m, name),
+                     resolve(m, &s, name, gd_format(m->c, "output \"%s\" of a graph", esc(m, name))));
     }
     m->depth--;
     return s.g;
@@ -244,9 +274,12 @@ static void bind(Model *m, Scope *inner, const char *name, PbAttr *a, Scope *whe
     map_puts(inner->attrs, name, b);
 }
 
-/* Attributes of the call, with the function's defaults under them. A reference keeps its own name in the body. */
-static void bind_attributes(Model *m, Scope *s, Scope *inner, const PbNode *p, const PbFunction *f, const char *label) {
-    for (size_t i = 0; i < f->n_attribute_proto; i++) bind(m, inner, f->attribute_proto[i]->name, f->attribute_proto[i], inner);
+/* Attributes of the call, with the function's defaults under them. A reference keeps its own name in the
+   body. */
+static void bind_attributes(Model *m, Scope *s, Scope *inner, const PbNode *p, const PbFunction *f,
+                            const char *label) {
+    for (size_t i = 0; i < f->n_attribute_proto; i++)
+        bind(m, inner, f->attribute_proto[i]->name, f->attribute_proto[i], inner);
     for (size_t i = 0; i < p->n_attribute; i++) {
         PbAttr *a = p->attribute[i];
         Scope *where;
@@ -258,22 +291,30 @@ static void bind_attributes(Model *m, Scope *s, Scope *inner, const PbNode *p, c
 }
 
 static void call_function(Model *m, Scope *s, const PbNode *p, const PbFunction *f, Import *n) {
-    Scope inner = {.g = s->g, .values = map_new(m->c), .makers = map_new(m->c), .opsets = map_new(m->c), .attrs = map_new(m->c)};
+    Scope inner = {.g = s->g,
+                   .values = map_new(m->c),
+                   .makers = map_new(m->c),
+                   .opsets = map_new(m->c),
+                   .attrs = map_new(m->c)};
     inner.path = gd_format(m->c, "%.*s/", (int)strcspn(n->label, " "), n->label);
     if (++m->depth > MAX_NEST)
-        gd_fail(m->c, 504, "a function may not call itself", "node %s: functions are nested more than %d deep", n->label, MAX_NEST);
+        gd_fail(m->c, 504, "a function may not call itself",
+                "node %s: functions are nested more than %d deep", n->label, MAX_NEST);
     read_opsets(m, inner.opsets, m->pb->opset_import, m->pb->n_opset_import, false);
     read_opsets(m, inner.opsets, f->opset_import, f->n_opset_import, false);
     bind_attributes(m, s, &inner, p, f, n->label);
     if (n->nin > (int)f->n_input || n->nout > (int)f->n_output)
-        import_error(n, 205, NULL, "the function has %zu inputs and %zu outputs, not %d and %d", f->n_input, f->n_output, n->nin, n->nout);
+        import_error(n, 205, NULL, "the function has %zu inputs and %zu outputs, not %d and %d", f->n_input,
+                     f->n_output, n->nin, n->nout);
     for (size_t i = 0; i < f->n_input; i++) {
         claim(m, &inner, f->input[i], "an input");
         define(&inner, f->input[i], import_in(n, (int)i));
     }
     walk_nodes(m, &inner, f->node, f->n_node);
     for (int i = 0; i < n->nout && i < (int)f->n_output; i++)
-        if (n->wanted[i]) n->out[i] = resolve(m, &inner, f->output[i], gd_format(m->c, "the function of node %s", n->label));
+        if (n->wanted[i])
+            n->out[i] =
+                resolve(m, &inner, f->output[i], gd_format(m->c, "the function of node %s", n->label));
     m->depth--;
 }
 
@@ -289,7 +330,8 @@ static void define_outputs(Model *m, Scope *s, const PbNode *p, Import *n, bool 
         if (!n->wanted[i]) continue;
         Value *v = failed ? NULL : n->out[i];
         if (!v && !failed)
-            import_error(n, 402, "leave the output out", "output %d (\"%s\") is not supported", i, esc(m, p->output[i]));
+            import_error(n, 402, "leave the output out", "output %d (\"%s\") is not supported", i,
+                         esc(m, p->output[i]));
         if (!v) v = unknown(s);
         if (!v->label && !is_unknown(v)) v->label = esc(m, p->output[i]);
         const PbValueInfo *hint = s->hints ? map_gets(s->hints, p->output[i]) : NULL;
@@ -302,10 +344,18 @@ static void import_node(Model *m, Scope *s, const PbNode *p, const char *label) 
     Ctx *c = m->c;
     const Op *op;
     const PbFunction *f;
-    int errors = gd_error_count(c), nin = without_empty(p->input, p->n_input), nout = without_empty(p->output, p->n_output);
+    int errors = gd_error_count(c), nin = without_empty(p->input, p->n_input),
+        nout = without_empty(p->output, p->n_output);
     bool *wanted = gd_new_array(c, bool, nout ? nout : 1), known = true;
-    Import n = {.g = s->g, .op = p->op_type, .domain = domain_of(p->domain), .nin = nin, .nout = nout, .wanted = wanted,
-                .label = label, .region = make_region, .front = m};
+    Import n = {.g = s->g,
+                .op = p->op_type,
+                .domain = domain_of(p->domain),
+                .nin = nin,
+                .nout = nout,
+                .wanted = wanted,
+                .label = label,
+                .region = make_region,
+                .front = m};
     n.in = gd_new_array(c, Value *, nin ? nin : 1);
     n.out = gd_new_array(c, Value *, nout ? nout : 1);
     for (int i = 0; i < nout; i++) wanted[i] = *p->output[i] != 0;
@@ -339,7 +389,8 @@ static void walk_nodes(Model *m, Scope *s, PbNode *const *node, size_t n) {
     }
     for (size_t i = 0; i < n; i++) {
         if (++m->nodes > gd_budget(m->c)->max_nodes)
-            gd_fail(m->c, 502, "raise it with --max-nodes", "more than %lld nodes", (long long)gd_budget(m->c)->max_nodes);
+            gd_fail(m->c, 502, "raise it with --max-nodes", "more than %lld nodes",
+                    (long long)gd_budget(m->c)->max_nodes);
         gd_check_time(m->c);
         import_node(m, s, node[i], label[i]);
     }
@@ -356,7 +407,8 @@ static Value *input(Model *m, Scope *s, const PbValueInfo *v, int i) {
     return type_agrees(m, gd_format(m->c, "input \"%s\"", known->label), known, v->type) ? known : NULL;
 }
 
-/* An input with an initializer of its name has a default: it is taken for the constant that it nearly always is. */
+/* An input with an initializer of its name has a default: it is taken for the constant that it nearly always
+   is. */
 static void inputs(Model *m, Scope *s, const PbGraph *g) {
     int count = 0;
     for (size_t i = 0; i < g->n_input; i++) {
@@ -381,7 +433,8 @@ static void outputs(Model *m, Scope *s, const PbGraph *g) {
         Value *v = resolve(m, s, p->name, what);
         if (is_unknown(v)) continue;
         if (v->sequence || v->optional) {
-            gd_error(m->c, 402, "make tensors of it: SequenceAt, ConcatFromSequence", "%s is a sequence or an optional", what);
+            gd_error(m->c, 402, "make tensors of it: SequenceAt, ConcatFromSequence",
+                     "%s is a sequence or an optional", what);
             continue;
         }
         type_agrees(m, what, v, p->type);
@@ -394,7 +447,8 @@ static void functions(Model *m) {
     for (size_t i = 0; i < m->pb->n_functions; i++) {
         PbFunction *f = m->pb->functions[i];
         const char *key = function_key(m->c, f->domain, f->name, f->overload);
-        if (map_gets(m->functions, key)) gd_error(m->c, 202, NULL, "function %s stands twice", esc(m, f->name));
+        if (map_gets(m->functions, key))
+            gd_error(m->c, 202, NULL, "function %s stands twice", esc(m, f->name));
         map_puts(m->functions, key, f);
         read_opsets(m, map_new(m->c), f->opset_import, f->n_opset_import, true);
     }
@@ -402,9 +456,19 @@ static void functions(Model *m) {
 
 Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const FrontOptions *o) {
     int errors = gd_error_count(c);
-    Model m = {.c = c, .pb = pb, .o = o, .src = pb_source(c, path), .named = map_new(c), .hinted = map_new(c), .functions = map_new(c)};
-    Scope s = {.g = graph_new(c, name), .values = map_new(c), .makers = map_new(c), .opsets = map_new(c),
-               .hints = hints(&m, pb->graph), .path = ""};
+    Model m = {.c = c,
+               .pb = pb,
+               .o = o,
+               .src = pb_source(c, path),
+               .named = map_new(c),
+               .hinted = map_new(c),
+               .functions = map_new(c)};
+    Scope s = {.g = graph_new(c, name),
+               .values = map_new(c),
+               .makers = map_new(c),
+               .opsets = map_new(c),
+               .hints = hints(&m, pb->graph),
+               .path = ""};
     dims_read(&m);
     read_opsets(&m, s.opsets, pb->opset_import, pb->n_opset_import, true);
     functions(&m);

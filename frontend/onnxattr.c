@@ -1,7 +1,7 @@
 /* Attributes of an ONNX node as import functions of op rows want them.
 
-   In a function's body an attribute may stand for one of the call (ref_attr_name). Calls nest, and a reference is
-   resolved when its call is made, so what a scope binds is never a reference itself. */
+   In a function's body an attribute may stand for one of the call (ref_attr_name). Calls nest, and a
+   reference is resolved when its call is made, so what a scope binds is never a reference itself. */
 #include "onnxgraph.h"
 
 PbAttr *attr_resolve(Scope *s, PbAttr *a, Scope **where) {
@@ -13,7 +13,8 @@ PbAttr *attr_resolve(Scope *s, PbAttr *a, Scope **where) {
     return b->a;
 }
 
-static bool tensor_of(Model *m, const char *label, const char *name, PbTensor *t, PbSparse *sparse, ImportTensor *out) {
+static bool tensor_of(Model *m, const char *label, const char *name, PbTensor *t, PbSparse *sparse,
+                      ImportTensor *out) {
     GradcTensor x;
     const char *what = gd_format(m->c, "node %s: attribute %s", label, name);
     if (!(sparse ? pb_sparse(m->src, sparse, what, &x) : pb_tensor(m->src, t, what, &x))) return false;
@@ -34,7 +35,8 @@ static void lists_of(Ctx *c, const PbAttr *a, ImportAttr *out) {
         out->floats = v;
     } else {
         const char **v = gd_new_array(c, const char *, a->n_strings ? a->n_strings : 1);
-        for (size_t i = 0; i < a->n_strings; i++) v[i] = gd_strndup(c, (const char *)a->strings[i].data, a->strings[i].len);
+        for (size_t i = 0; i < a->n_strings; i++)
+            v[i] = gd_strndup(c, (const char *)a->strings[i].data, a->strings[i].len);
         out->n = (int)a->n_strings;
         out->strings = v;
     }
@@ -45,12 +47,15 @@ static bool missing(Model *m, const char *label, const char *name) {
     return false;
 }
 
-/* a is no reference; its graphs see the names of scope. The labels in a graph start with its node's number. */
-static bool convert(Model *m, Scope *scope, const char *label, const char *name, const PbAttr *a, ImportAttr *out) {
+/* a is no reference; its graphs see the names of scope. The labels in a graph start with its node's number.
+ */
+static bool convert(Model *m, Scope *scope, const char *label, const char *name, const PbAttr *a,
+                    ImportAttr *out) {
     static const ImportKind kinds[PA_TYPES_END] = {
-        [PA_FLOAT] = IM_FLOAT, [PA_INT] = IM_INT, [PA_STRING] = IM_STRING, [PA_TENSOR] = IM_TENSOR, [PA_GRAPH] = IM_GRAPH,
-        [PA_FLOATS] = IM_FLOATS, [PA_INTS] = IM_INTS, [PA_STRINGS] = IM_STRINGS, [PA_TENSORS] = IM_TENSORS,
-        [PA_GRAPHS] = IM_GRAPHS, [PA_SPARSE] = IM_SPARSE, [PA_TYPE] = IM_TYPE};
+        [PA_FLOAT] = IM_FLOAT,   [PA_INT] = IM_INT,         [PA_STRING] = IM_STRING,
+        [PA_TENSOR] = IM_TENSOR, [PA_GRAPH] = IM_GRAPH,     [PA_FLOATS] = IM_FLOATS,
+        [PA_INTS] = IM_INTS,     [PA_STRINGS] = IM_STRINGS, [PA_TENSORS] = IM_TENSORS,
+        [PA_GRAPHS] = IM_GRAPHS, [PA_SPARSE] = IM_SPARSE,   [PA_TYPE] = IM_TYPE};
     out->kind = kinds[pb_attr_type(a)];
     switch (out->kind) {
     case IM_FLOAT: out->f = (double)a->f; return true;
@@ -59,7 +64,8 @@ static bool convert(Model *m, Scope *scope, const char *label, const char *name,
         out->n = (int)a->s.len;
         out->s = gd_strndup(m->c, (const char *)a->s.data, a->s.len);
         return true;
-    case IM_TENSOR: return a->t ? tensor_of(m, label, name, a->t, NULL, &out->tensor) : missing(m, label, name);
+    case IM_TENSOR:
+        return a->t ? tensor_of(m, label, name, a->t, NULL, &out->tensor) : missing(m, label, name);
     case IM_SPARSE:
         if (!a->sparse_tensor) return missing(m, label, name);
         return tensor_of(m, label, name, NULL, a->sparse_tensor, &out->tensor);
@@ -71,8 +77,11 @@ static bool convert(Model *m, Scope *scope, const char *label, const char *name,
         return true;
     }
     case IM_TYPE: return a->tp ? type_attr(m, a->tp, out) : missing(m, label, name);
-    case IM_FLOATS: case IM_INTS: case IM_STRINGS: lists_of(m->c, a, out); return true;
-    case IM_TENSORS: case IM_GRAPHS: break; /* no operator has them */
+    case IM_FLOATS:
+    case IM_INTS:
+    case IM_STRINGS: lists_of(m->c, a, out); return true;
+    case IM_TENSORS:
+    case IM_GRAPHS: break; /* no operator has them */
     }
     return true;
 }
@@ -90,7 +99,8 @@ bool attrs_convert(Model *m, Scope *s, const char *label, const PbNode *p, Impor
                 ok = false;
             }
         if (*a->ref_attr_name && !s->attrs) {
-            gd_error(m->c, 204, NULL, "node %s: attribute %s refers to one of a function, but this is none", label, name);
+            gd_error(m->c, 204, NULL, "node %s: attribute %s refers to one of a function, but this is none",
+                     label, name);
             ok = false;
         }
         PbAttr *given = attr_resolve(s, a, &where);

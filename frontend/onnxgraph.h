@@ -1,4 +1,5 @@
-/* The ONNX importer's parts: onnx.c (graphs, nodes, functions), onnxtype.c (types and dims), onnxattr.c (attributes). */
+/* The ONNX importer's parts: onnx.c (graphs, nodes, functions), onnxtype.c (types and dims), onnxattr.c
+   (attributes). */
 #ifndef GD_ONNXGRAPH_H
 #define GD_ONNXGRAPH_H
 #include "onnx.h"
@@ -6,7 +7,11 @@
 #include "import.h"
 
 /* One --dim. */
-typedef struct DimOption { const char *text, *name; int64_t lo, hi; bool used; } DimOption;
+typedef struct DimOption {
+    const char *text, *name;
+    int64_t lo, hi;
+    bool used;
+} DimOption;
 
 typedef struct Model {
     Ctx *c;
@@ -14,19 +19,19 @@ typedef struct Model {
     PbSource *src;
     const FrontOptions *o;
     VEC(DimOption) dims;
-    Map *named;       /* dim_param -> Expr, what stands for it */
-    Map *hinted;      /* symbols that got their names by type_hint */
-    Map *functions;   /* domain, name and overload -> PbFunction */
+    Map *named;             /* dim_param -> Expr, what stands for it */
+    Map *hinted;            /* symbols that got their names by type_hint */
+    Map *functions;         /* domain, name and overload -> PbFunction */
     VEC(const char *) open; /* names of the dims that were left open, for messages */
-    int64_t nodes;    /* imported so far, those of functions counted at every call */
+    int64_t nodes;          /* imported so far, those of functions counted at every call */
     int64_t consts;
-    int depth;        /* of subgraphs and function calls */
+    int depth; /* of subgraphs and function calls */
 } Model;
 
 /* Where names mean something: a graph, or the body of a function at one call. */
 typedef struct Scope Scope;
 struct Scope {
-    Scope *outer;     /* of a subgraph, the graph around it; a function's body sees nothing outside */
+    Scope *outer; /* of a subgraph, the graph around it; a function's body sees nothing outside */
     Graph *g;
     Map *values;      /* name -> Value */
     Map *makers;      /* name -> text: which input, initializer or node makes it */
@@ -37,17 +42,24 @@ struct Scope {
 };
 
 /* An attribute that a function's body refers to: graphs in it see the names of where it was written. */
-typedef struct BoundAttr { PbAttr *a; Scope *scope; } BoundAttr;
+typedef struct BoundAttr {
+    PbAttr *a;
+    Scope *scope;
+} BoundAttr;
 /* ImportAttr.graph */
-typedef struct Subgraph { const PbGraph *pb; Scope *scope; const char *path; } Subgraph;
+typedef struct Subgraph {
+    const PbGraph *pb;
+    Scope *scope;
+    const char *path;
+} Subgraph;
 
 /* ---- onnx.c ---- */
 /* path: whose directory external data may lie in; NULL: none. */
 Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const FrontOptions *o);
 
 /* ---- onnxtype.c ---- */
-void dims_read(Model *m);                 /* the --dim options; E601 */
-void dims_finish(Model *m);               /* E601 for those that name no dim */
+void dims_read(Model *m);   /* the --dim options; E601 */
+void dims_finish(Model *m); /* E601 for those that name no dim */
 /* A graph input of the type in the file; NULL after an error. */
 Value *type_input(Model *m, Graph *g, const PbValueInfo *v);
 /* Element type, nesting and rank of v against what the file says; false after an error. */

@@ -1,8 +1,9 @@
 /* Types of an ONNX model: inputs and the dims that stay open.
 
-   A dim without a number becomes a symbol: equal names are one symbol, a dim without a name is one of its own. A symbol
-   is at least 1 unless --dim says otherwise; a bound of --dim is what the program then checks its inputs against.
-   In the type of a sequence an open dim is another size in every element, so it is a symbol that nothing defines. */
+   A dim without a number becomes a symbol: equal names are one symbol, a dim without a name is one of its
+   own. A symbol is at least 1 unless --dim says otherwise; a bound of --dim is what the program then checks
+   its inputs against. In the type of a sequence an open dim is another size in every element, so it is a
+   symbol that nothing defines. */
 #include "onnxgraph.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -34,7 +35,8 @@ static void read_dim(Model *m, const char *text) {
         ok = parse_size(&s, &d.hi);
     }
     if (!ok || *s || d.lo > d.hi || d.lo == INT64_MAX)
-        gd_error(m->c, 601, "write NAME=8, NAME=1..64 or NAME=0..inf", "--dim %s", gd_escape(m->c, text, strlen(text)));
+        gd_error(m->c, 601, "write NAME=8, NAME=1..64 or NAME=0..inf", "--dim %s",
+                 gd_escape(m->c, text, strlen(text)));
     else vec_push(m->c, &m->dims, d);
 }
 
@@ -44,16 +46,19 @@ void dims_read(Model *m) {
 
 void dims_finish(Model *m) {
     Text *t = text_new(m->c);
-    for (int i = 0; i < m->open.n && i < 20; i++) text_printf(t, "%s%s", i ? ", " : "the open dims are ", m->open.v[i]);
+    for (int i = 0; i < m->open.n && i < 20; i++)
+        text_printf(t, "%s%s", i ? ", " : "the open dims are ", m->open.v[i]);
     for (int i = 0; i < m->dims.n; i++)
         if (!m->dims.v[i].used)
-            gd_error(m->c, 601, t->n ? t->s : "no dim of this model is open", "--dim %s: the model has no such dim",
+            gd_error(m->c, 601, t->n ? t->s : "no dim of this model is open",
+                     "--dim %s: the model has no such dim",
                      gd_escape(m->c, m->dims.v[i].text, strlen(m->dims.v[i].text)));
 }
 
 /* ---- dims ---- */
 
-/* What stands for an open dim of this name; the option goes by the name itself or by the identifier made of it. */
+/* What stands for an open dim of this name; the option goes by the name itself or by the identifier made of
+   it. */
 static Expr *open_dim(Model *m, Graph *g, const char *name, int64_t lo) {
     Ctx *c = m->c;
     const char *id = front_identifier(c, name, "D");
@@ -87,7 +92,11 @@ static Expr *element_dim(Model *m, Graph *g, const PbDim *d) {
 
 /* ---- types ---- */
 
-typedef struct Shape { DType dt; bool sequence, optional; const PbShape *shape; } Shape;
+typedef struct Shape {
+    DType dt;
+    bool sequence, optional;
+    const PbShape *shape;
+} Shape;
 
 static const char *const no_map = "only tensors, and sequences and optionals of tensors, can be compiled";
 
@@ -103,16 +112,22 @@ static bool flatten(Model *m, const char *what, const PbType *t, Shape *s) {
         t = t->sequence_type->elem_type;
     }
     if (!t || !t->tensor_type) {
-        const char *is = !t ? "no type" : t->map_type ? "a map" : t->sparse_tensor_type ? "a sparse tensor"
-                       : t->opaque_type ? "an opaque type" : t->sequence_type || t->optional_type ? "a nested type" : "no type";
+        const char *is = !t                                     ? "no type"
+                         : t->map_type                          ? "a map"
+                         : t->sparse_tensor_type                ? "a sparse tensor"
+                         : t->opaque_type                       ? "an opaque type"
+                         : t->sequence_type || t->optional_type ? "a nested type"
+                                                                : "no type";
         gd_error(m->c, 402, no_map, "%s is %s", what, is);
         return false;
     }
     s->dt = gd_dtype_from_onnx(t->tensor_type->elem_type);
     s->shape = t->tensor_type->shape;
-    if (s->dt == DT_NONE) gd_error(m->c, 207, NULL, "%s: there is no data type %d", what, t->tensor_type->elem_type);
+    if (s->dt == DT_NONE)
+        gd_error(m->c, 207, NULL, "%s: there is no data type %d", what, t->tensor_type->elem_type);
     if (s->shape && s->shape->n_dim > MAX_RANK) {
-        gd_error(m->c, 402, NULL, "%s has %zu axes; at most %d can be compiled", what, s->shape->n_dim, MAX_RANK);
+        gd_error(m->c, 402, NULL, "%s has %zu axes; at most %d can be compiled", what, s->shape->n_dim,
+                 MAX_RANK);
         return false;
     }
     return s->dt != DT_NONE;
@@ -136,13 +151,16 @@ Value *type_input(Model *m, Graph *g, const PbValueInfo *v) {
     const char *name = gd_escape(c, v->name, strlen(v->name)), *what = gd_format(c, "input \"%s\"", name);
     if (!flatten(m, what, v->type, &s)) return NULL;
     if (!s.shape && !s.sequence) {
-        gd_error(c, 402, "export the model with the shapes of its inputs; sizes may stay open, the number of axes may not",
-                 "%s has no shape", what);
+        gd_error(
+            c, 402,
+            "export the model with the shapes of its inputs; sizes may stay open, the number of axes may not",
+            "%s has no shape", what);
         return NULL;
     }
     int rank = s.shape ? (int)s.shape->n_dim : -1;
     for (int i = 0; i < rank; i++)
-        dim[i] = s.sequence ? element_dim(m, g, s.shape->dim[i]) : input_dim(m, g, s.shape->dim[i], v->name, i);
+        dim[i] =
+            s.sequence ? element_dim(m, g, s.shape->dim[i]) : input_dim(m, g, s.shape->dim[i], v->name, i);
     if (!size_fits(m, what, s.dt, rank, dim)) return NULL;
     Value *in = graph_input(g, name, s.dt, rank, dim);
     in->sequence = s.sequence;
@@ -181,7 +199,8 @@ bool type_attr(Model *m, const PbType *t, ImportAttr *out) {
     int rank = s.shape ? (int)s.shape->n_dim : -1;
     out->type = s.dt;
     out->sequence = s.sequence;
-    out->tensor = (ImportTensor){.dt = s.dt, .rank = rank, .dims = gd_new_array(m->c, int64_t, rank > 0 ? rank : 1)};
+    out->tensor =
+        (ImportTensor){.dt = s.dt, .rank = rank, .dims = gd_new_array(m->c, int64_t, rank > 0 ? rank : 1)};
     for (int i = 0; i < rank; i++) {
         const PbDim *d = s.shape->dim[i];
         out->tensor.dims[i] = d->has_dim_value && d->dim_value >= 0 ? d->dim_value : -1;

@@ -1,14 +1,21 @@
 /* Composite text: small graphs written as formulas (formula.h), as import.h's graph_text makes them.
 
-   The operators are rows of the graph IR, a call is a node of the op it names: f(x, y, attr=value). A number takes the
-   dtype of what it meets. Names are those of values, then those of attributes; an attribute as an operand is a number,
-   and as `key=name` it is handed on whole. */
+   The operators are rows of the graph IR, a call is a node of the op it names: f(x, y, attr=value). A number
+   takes the dtype of what it meets. Names are those of values, then those of attributes; an attribute as an
+   operand is a number, and as `key=name` it is handed on whole. */
 #include "import.h"
 #include "formula.h"
 #include <math.h>
 
-typedef struct Operand { Value *v; Node *call; double number; } Operand; /* v NULL: a number */
-typedef struct Maker { Graph *g; const Map *values, *attrs; } Maker;
+typedef struct Operand {
+    Value *v;
+    Node *call;
+    double number;
+} Operand; /* v NULL: a number */
+typedef struct Maker {
+    Graph *g;
+    const Map *values, *attrs;
+} Maker;
 
 static Operand *operand(Maker *m, Value *v, Node *call, double number) {
     Operand *o = gd_new(m->g->c, Operand);
@@ -16,7 +23,10 @@ static Operand *operand(Maker *m, Value *v, Node *call, double number) {
     return o;
 }
 
-static void *literal(Formula *f, void *self, FormulaNum n) { (void)f; return operand(self, NULL, NULL, n.d); }
+static void *literal(Formula *f, void *self, FormulaNum n) {
+    (void)f;
+    return operand(self, NULL, NULL, n.d);
+}
 
 static void *named(Formula *f, void *self, const char *name) {
     Maker *m = self;
@@ -56,11 +66,12 @@ static double fold(Formula *f, FormulaOp op, double a, double b) {
 
 static const char *op_name(FormulaOp op, bool truth) {
     static const char *const names[FORMULA_OPS] = {
-        [FO_OROR] = "or", [FO_ANDAND] = "and", [FO_OR] = "bit_or", [FO_XOR] = "bit_xor", [FO_AND] = "bit_and",
-        [FO_EQ] = "equal", [FO_NE] = "not_equal", [FO_LT] = "less", [FO_LE] = "less_equal", [FO_GT] = "greater",
-        [FO_GE] = "greater_equal", [FO_SHL] = "shift_left", [FO_SHR] = "shift_right", [FO_ADD] = "add", [FO_SUB] = "sub",
-        [FO_MUL] = "mul", [FO_DIV] = "div", [FO_REM] = "rem", [FO_NEG] = "neg", [FO_NOT] = "not", [FO_INV] = "bit_not",
-        [FO_SELECT] = "where"};
+        [FO_OROR] = "or",         [FO_ANDAND] = "and",  [FO_OR] = "bit_or",        [FO_XOR] = "bit_xor",
+        [FO_AND] = "bit_and",     [FO_EQ] = "equal",    [FO_NE] = "not_equal",     [FO_LT] = "less",
+        [FO_LE] = "less_equal",   [FO_GT] = "greater",  [FO_GE] = "greater_equal", [FO_SHL] = "shift_left",
+        [FO_SHR] = "shift_right", [FO_ADD] = "add",     [FO_SUB] = "sub",          [FO_MUL] = "mul",
+        [FO_DIV] = "div",         [FO_REM] = "rem",     [FO_NEG] = "neg",          [FO_NOT] = "not",
+        [FO_INV] = "bit_not",     [FO_SELECT] = "where"};
     if (truth && op == FO_OR) return "or";
     if (truth && op == FO_AND) return "and";
     if (truth && op == FO_XOR) return "xor";
@@ -118,7 +129,8 @@ static void hand_on(Formula *f, Maker *m, Node *n, const AttrDef *d, const char 
     else gd_formula_fail(f, "attribute %s is not of the kind that %s takes", name, d->name);
 }
 
-static void *call(Formula *f, void *self, const char *name, int count, void *const *args, int nkeys, const FormulaKey *keys) {
+static void *call(Formula *f, void *self, const char *name, int count, void *const *args, int nkeys,
+                  const FormulaKey *keys) {
     Maker *m = self;
     const Op *op = op_named(name);
     if (!op) return NULL;

@@ -1,9 +1,10 @@
 /* Graphs from text: the other direction of graphtext.c.
 
-   The text is a user's: what is wrong with it is E104 with line and column. A node with declared types becomes just that
-   node; its op's row is asked in a graph of its own, and what it says must be what is declared, so a text cannot
-   claim shapes that are not so. A node without types is made as if it were imported: types, known elements and
-   checks are added. Every step takes a word or a line, and nesting is counted, so it ends. */
+   The text is a user's: what is wrong with it is E104 with line and column. A node with declared types
+   becomes just that node; its op's row is asked in a graph of its own, and what it says must be what is
+   declared, so a text cannot claim shapes that are not so. A node without types is made as if it were
+   imported: types, known elements and checks are added. Every step takes a word or a line, and nesting is
+   counted, so it ends. */
 #include "text.h"
 #include "graphtext.h"
 #include "op.h"
@@ -12,16 +13,22 @@
 
 enum { MAX_REGIONS = 64 };
 
-typedef struct Bound { Value *v; } Bound;
-typedef struct Into { Value *v; const char *name; int line; } Into;
+typedef struct Bound {
+    Value *v;
+} Bound;
+typedef struct Into {
+    Value *v;
+    const char *name;
+    int line;
+} Into;
 
 typedef struct Reader {
     Parser s;
     Ctx *c;
     Graph *top;
-    Map *values;          /* name -> Bound */
-    VEC(Bound *) bound;   /* in order: those of a region are undone at its end */
-    Map *ids;             /* taken */
+    Map *values;        /* name -> Bound */
+    VEC(Bound *) bound; /* in order: those of a region are undone at its end */
+    Map *ids;           /* taken */
     VEC(Into) into;
     const char *note;
     int depth;
@@ -55,7 +62,8 @@ static const char *line_end(Reader *r) {
     return q ? q : r->s.end;
 }
 
-/* The comment at the place, without its ';' and the space behind it; NULL for one that starts with ;; or none. */
+/* The comment at the place, without its ';' and the space behind it; NULL for one that starts with ;; or
+   none. */
 static const char *comment(Reader *r) {
     const char *from = r->s.at, *to = line_end(r);
     if (from == to || *from != ';' || (from + 1 < to && from[1] == ';')) return NULL;
@@ -126,7 +134,10 @@ static Var *symbol(Reader *r, bool data) {
     Parser *s = &r->s;
     const char *start = s->at, *word = parse_word(s);
     bool bad = map_gets(s->names, word) || text_keyword(word, strlen(word));
-    if (bad) { s->at = start; parse_fail(s, NULL, "'%.80s' cannot be the name of a symbol here", word); }
+    if (bad) {
+        s->at = start;
+        parse_fail(s, NULL, "'%.80s' cannot be the name of a symbol here", word);
+    }
     parse_need(s, "in");
     int64_t lo = parse_int(s);
     parse_need(s, "..");
@@ -183,10 +194,12 @@ static Expr *element(Reader *r, DType t) {
     s->at = to;
     parse_space(s);
     bool alone = s->at < s->end && (*s->at == ',' || *s->at == ']');
-    if (alone && const_parse(r->c, t, from, (size_t)(to - from), &bits)) return expr_const(r->c, scalar(t), bits);
+    if (alone && const_parse(r->c, t, from, (size_t)(to - from), &bits))
+        return expr_const(r->c, scalar(t), bits);
     s->at = from;
     Expr *e = parse_expr(s);
-    if (!type_eq(e->type, scalar(t))) parse_fail(s, NULL, "an element of type %s is wanted", gd_dtypes[t].name);
+    if (!type_eq(e->type, scalar(t)))
+        parse_fail(s, NULL, "an element of type %s is wanted", gd_dtypes[t].name);
     return e;
 }
 
@@ -198,7 +211,8 @@ static void elements(Reader *r, Written *w, bool exprs) {
     if (!w->typed || w->sequence) parse_fail(s, NULL, "elements without a tensor's type");
     int64_t n = count_of(r, w->rank, w->dim), i = 0;
     parse_need(s, "[");
-    if (n > s->end - s->at || (exprs && n > MAX_ELEMS)) parse_fail(s, NULL, "%lld elements are too many", (long long)n);
+    if (n > s->end - s->at || (exprs && n > MAX_ELEMS))
+        parse_fail(s, NULL, "%lld elements are too many", (long long)n);
     Expr **e = gd_new_array(r->c, Expr *, n ? n : 1);
     char *data = gd_alloc_aligned(r->c, (size_t)(n ? n : 1) * (size_t)bytes);
     for (; i < n; i++) {
@@ -225,7 +239,8 @@ static void order(Reader *r, Written *w) {
     for (int i = 0; i < w->rank; i++) {
         if (i) parse_need(s, ",");
         int64_t axis = parse_int(s);
-        if (axis < 0 || axis >= w->rank || seen >> axis & 1) parse_fail(s, NULL, "the order of %d axes is a permutation", w->rank);
+        if (axis < 0 || axis >= w->rank || seen >> axis & 1)
+            parse_fail(s, NULL, "the order of %d axes is a permutation", w->rank);
         seen |= 1u << axis;
         w->order[i] = (uint8_t)axis;
     }
@@ -250,7 +265,8 @@ static Written written(Reader *r, const char *word) {
     else if (parse_eat(s, "local")) {
         w.place = PL_LOCAL;
         w.local_axis = parse_int(s);
-        if (w.local_axis < 0 || w.local_axis > w.rank) parse_fail(s, NULL, "there is no axis %lld", (long long)w.local_axis);
+        if (w.local_axis < 0 || w.local_axis > w.rank)
+            parse_fail(s, NULL, "there is no axis %lld", (long long)w.local_axis);
     }
     if (parse_eat(s, "into")) {
         w.into.line = s->line;
@@ -314,7 +330,10 @@ static Value *used(Reader *r) {
     const char *start = s->at, *word = parse_word(s);
     if (!strcmp(word, "_")) return NULL;
     Bound *b = map_gets(r->values, word);
-    if (!b || !b->v) { s->at = start; parse_fail(s, NULL, "there is no value '%.80s' here", word); }
+    if (!b || !b->v) {
+        s->at = start;
+        parse_fail(s, NULL, "there is no value '%.80s' here", word);
+    }
     return b->v;
 }
 
@@ -323,7 +342,8 @@ static void arguments(Reader *r, Graph *g) {
     if (parse_eat(&r->s, ")")) return;
     do {
         Written w = written(r, parse_word(&r->s));
-        if (!w.typed || w.elems || w.data) parse_fail(&r->s, NULL, "an input has a type and no known elements");
+        if (!w.typed || w.elems || w.data)
+            parse_fail(&r->s, NULL, "an input has a type and no known elements");
         Value *v = make_value(g, &w);
         if (!w.label && !g->outer) w.label = w.name;
         define(r, &w, v);
@@ -335,7 +355,8 @@ static void arguments(Reader *r, Graph *g) {
 
 static void constant(Reader *r, Graph *g) {
     Written w = written(r, parse_word(&r->s));
-    if (!w.typed || w.elems || w.data || w.sequence) parse_fail(&r->s, NULL, "a constant has the type of a tensor");
+    if (!w.typed || w.elems || w.data || w.sequence)
+        parse_fail(&r->s, NULL, "a constant has the type of a tensor");
     count_of(r, w.rank, w.dim);
     if (parse_eat(&r->s, "=")) elements(r, &w, false);
     Value *v = make_value(g, &w);
@@ -353,7 +374,8 @@ static void exprs(Reader *r, Exprs *e) {
     if (parse_eat(&r->s, "]")) return;
     do {
         vec_push(r->c, e, parse_expr(&r->s));
-        if (!type_eq(e->v[e->n - 1]->type, e->v[0]->type)) parse_fail(&r->s, NULL, "the elements differ in type");
+        if (!type_eq(e->v[e->n - 1]->type, e->v[0]->type))
+            parse_fail(&r->s, NULL, "the elements differ in type");
     } while (parse_eat(&r->s, ","));
     parse_need(&r->s, "]");
 }
@@ -388,7 +410,10 @@ static void attribute(Reader *r, Node *n) {
     Parser *s = &r->s;
     const char *start = s->at, *word = parse_word(s);
     int i = op_attr(n->op, word);
-    if (i < 0) { s->at = start; parse_fail(s, NULL, "%s has no attribute '%.80s'", n->op->name, word); }
+    if (i < 0) {
+        s->at = start;
+        parse_fail(s, NULL, "%s has no attribute '%.80s'", n->op->name, word);
+    }
     const AttrDef *d = &n->op->attrs[i];
     Exprs e = {0};
     parse_need(s, "=");
@@ -396,7 +421,8 @@ static void attribute(Reader *r, Node *n) {
     case AT_INT: node_int(n, d->name, parse_int(s)); break;
     case AT_FLOAT: node_float(n, d->name, real(r)); break;
     case AT_STRING: node_string(n, d->name, unescaped(r)); break;
-    case AT_INTS: case AT_FLOATS: numbers(r, n, d); break;
+    case AT_INTS:
+    case AT_FLOATS: numbers(r, n, d); break;
     case AT_DIM: node_dim(n, d->name, parse_expr(s)); break;
     case AT_DIMS:
         exprs(r, &e);
@@ -435,15 +461,16 @@ static void compare(Reader *r, const Node *n, int line) {
     twin->graph = apart;
     node_finish(twin);
     if (gd_error_count(r->c) > errors)
-        gd_fail(r->c, 104, "the messages above say why", "line %d: %s does not fit its inputs and attributes", line, n->op->name);
+        gd_fail(r->c, 104, "the messages above say why", "line %d: %s does not fit its inputs and attributes",
+                line, n->op->name);
     for (int i = 0; i < n->nout; i++) {
         const Value *v = n->out[i], *t = twin->out[i];
         if (!v) continue;
         bool same = v->dt == t->dt && v->rank == t->rank && v->sequence == t->sequence;
         for (int k = 0; same && k < v->rank; k++) same = v->dim[k] == t->dim[k];
         if (!same)
-            gd_fail(r->c, 104, NULL, "line %d: %s makes %s, not %s", line, n->op->name, value_type_text(r->c, t),
-                    value_type_text(r->c, v));
+            gd_fail(r->c, 104, NULL, "line %d: %s makes %s, not %s", line, n->op->name,
+                    value_type_text(r->c, t), value_type_text(r->c, v));
     }
 }
 
@@ -451,7 +478,8 @@ static void finish(Reader *r, Node *n, Written *w, int nout, int line) {
     int types = 0, most = op_outputs(n->op), length = n->op->out ? (int)strlen(n->op->out) : 0;
     bool any = length && n->op->out[length - 1] == '*';
     for (int i = 0; i < nout; i++) types += w[i].typed || !strcmp(w[i].name, "_");
-    if ((nout > most && !any) || (most && !nout)) gd_fail(r->c, 104, NULL, "line %d: %s has %d outputs, not %d", line, n->op->name, most, nout);
+    if ((nout > most && !any) || (most && !nout))
+        gd_fail(r->c, 104, NULL, "line %d: %s has %d outputs, not %d", line, n->op->name, most, nout);
     n->nout = nout;
     if (types < nout) { /* made, not described */
         node_finish(n);
@@ -494,7 +522,8 @@ static void regions(Reader *r, Node *n) {
     while (!at_end(r) && parse_eat(&r->s, "region")) {
         Graph *g = graph_region(n->graph);
         int mark = r->bound.n, into = r->into.n;
-        if (++r->depth > MAX_REGIONS) gd_fail(r->c, 504, NULL, "line %d: regions are nested more than %d deep", r->s.line, MAX_REGIONS);
+        if (++r->depth > MAX_REGIONS)
+            gd_fail(r->c, 504, NULL, "line %d: regions are nested more than %d deep", r->s.line, MAX_REGIONS);
         arguments(r, g);
         parse_need(&r->s, "{");
         next_line(r);
@@ -540,7 +569,10 @@ static void node(Reader *r, Graph *g) {
         start = s->at;
         word = parse_word(s);
     }
-    if (!op_named(word)) { s->at = start; parse_fail(s, "`gradc ops` lists them", "there is no op '%.80s'", word); }
+    if (!op_named(word)) {
+        s->at = start;
+        parse_fail(s, "`gradc ops` lists them", "there is no op '%.80s'", word);
+    }
     Node *n = node_begin(g, word);
     operands(r, n);
     required(r, n);
@@ -583,7 +615,8 @@ static void body(Reader *r, Graph *g) {
 static void hex_element(Reader *r, char *p, int bytes) {
     Parser *s = &r->s;
     for (int i = bytes - 1; i >= 0; i--, s->at += 2) {
-        int high = s->at < s->end ? digit(s->at[0]) : -1, low = high >= 0 && s->at + 1 < s->end ? digit(s->at[1]) : -1;
+        int high = s->at < s->end ? digit(s->at[0]) : -1,
+            low = high >= 0 && s->at + 1 < s->end ? digit(s->at[1]) : -1;
         if (low < 0) parse_fail(s, NULL, "an element has %d hexadecimal digits", 2 * bytes);
         p[i] = (char)(high * 16 + low);
     }
@@ -599,7 +632,8 @@ static void data_section(Reader *r) {
     Parser *s = &r->s;
     Value *v = used(r);
     int64_t i = 0;
-    if (!v || v->data || v->elems || v->dt == STRING || v->sequence) parse_fail(s, NULL, "this value takes no data");
+    if (!v || v->data || v->elems || v->dt == STRING || v->sequence)
+        parse_fail(s, NULL, "this value takes no data");
     int64_t n = count_of(r, v->rank, v->dim);
     int bytes = gd_dtypes[v->dt].bytes;
     char *p = gd_alloc_aligned(r->c, (size_t)gd_mul(r->c, n ? n : 1, bytes));
@@ -647,7 +681,8 @@ static void results(Reader *r) {
             parse_need(&r->s, ":");
             type(r, &w);
             const Value *v = i < g->out.n ? g->out.v[i] : NULL;
-            bool same = v && v->dt == w.dt && v->rank == w.rank && v->sequence == w.sequence && v->optional == w.optional;
+            bool same = v && v->dt == w.dt && v->rank == w.rank && v->sequence == w.sequence &&
+                        v->optional == w.optional;
             for (int k = 0; same && k < w.rank; k++) same = w.dim[k] == v->dim[k];
             if (!same) parse_fail(&r->s, NULL, "output %d is not what the graph returns", i);
             g->out_names.v[i++] = w.name;

@@ -1,9 +1,9 @@
 /* Graphs as text: docs/graph-ir.md. One value or node a line, two spaces of indent a level.
 
-   The complete form says all that a graph is, so parsing it and printing the result gives the text again. A value goes by
-   a word and its id (conv_17), so it keeps its name from pass to pass. Labels of nodes are comments at the end of their
-   line, notes are comments on a line before; comments that start with ;; say what follows from the rest. The length
-   is linear in the graph's: what a comment lists is cut off. */
+   The complete form says all that a graph is, so parsing it and printing the result gives the text again. A
+   value goes by a word and its id (conv_17), so it keeps its name from pass to pass. Labels of nodes are
+   comments at the end of their line, notes are comments on a line before; comments that start with ;; say
+   what follows from the rest. The length is linear in the graph's: what a comment lists is cut off. */
 #include "text.h"
 #include "graphtext.h"
 #include "op.h"
@@ -11,12 +11,12 @@
 
 typedef struct Printer {
     Text *t;
-    Ctx *s;      /* scratch */
+    Ctx *s; /* scratch */
     const Graph *top;
     bool brief;
-    Map *names;  /* Var to Named */
-    Map *taken;  /* names of symbols */
-    Map *read;   /* symbols that a read node defines */
+    Map *names; /* Var to Named */
+    Map *taken; /* names of symbols */
+    Map *read;  /* symbols that a read node defines */
     int order, indent;
 } Printer;
 
@@ -25,10 +25,14 @@ typedef struct Printer {
 static void put_name(Text *t, const Value *v) {
     char stem[32];
     size_t n = 0;
-    if (v->def) { text_printf(t, "%s_%d", v->def->op->name, v->id); return; }
+    if (v->def) {
+        text_printf(t, "%s_%d", v->def->op->name, v->id);
+        return;
+    }
     for (const char *s = v->label ? v->label : ""; *s && n < 24; s++) {
         if (*s == '\\' && s[1] == 'x' && s[2] && s[3]) s += 3; /* an escaped byte */
-        else if ((isalnum((unsigned char)*s) && (n || !isdigit((unsigned char)*s))) || *s == '_') stem[n++] = *s;
+        else if ((isalnum((unsigned char)*s) && (n || !isdigit((unsigned char)*s))) || *s == '_')
+            stem[n++] = *s;
         else if (n && stem[n - 1] != '_') stem[n++] = '_';
     }
     while (n && stem[n - 1] == '_') n--;
@@ -113,7 +117,9 @@ static void elements(Printer *k, const Value *v, int64_t n) {
         if (v->dt == STRING) {
             const char *s = ((const char *const *)v->data)[i];
             text_printf(k->t, "\"%s\"", gd_escape(k->s, s, strlen(s)));
-        } else const_print(k->t, scalar(v->dt), gd_load_bits(v->dt, (const char *)v->data + i * gd_dtypes[v->dt].bytes), true);
+        } else
+            const_print(k->t, scalar(v->dt),
+                        gd_load_bits(v->dt, (const char *)v->data + i * gd_dtypes[v->dt].bytes), true);
     }
 }
 
@@ -273,7 +279,10 @@ static void attributes(Printer *k, const Node *n) {
 
 /* What is computed in the nest of a root value: the values without memory of their own that it needs. */
 enum { GROUP_SHOWN = 16, GROUP_SEEN = 64 };
-typedef struct Group { const Value *v[GROUP_SEEN]; int n; } Group;
+typedef struct Group {
+    const Value *v[GROUP_SEEN];
+    int n;
+} Group;
 
 static void gather(Group *q, const Node *n) {
     for (int i = 0; i < n->nin && q->n < GROUP_SEEN; i++) {
@@ -371,7 +380,8 @@ static void find_read(Printer *k, const Graph *g, bool naming) {
     }
 }
 
-/* Symbols are named in the order in which they are defined in the text, which is not that in which they are used. */
+/* Symbols are named in the order in which they are defined in the text, which is not that in which they are
+   used. */
 static void name_symbols(Printer *k) {
     find_read(k, k->top, false);
     for (int i = 0; i < k->top->syms.n; i++)
@@ -401,11 +411,21 @@ static void head(Printer *k) {
     text_put(k->t, any ? "\n{\n" : "{\n");
 }
 
-typedef struct Job { Text *t; const Graph *g; bool brief; } Job;
+typedef struct Job {
+    Text *t;
+    const Graph *g;
+    bool brief;
+} Job;
 
 static void print(Ctx *s, void *arg) {
     const Job *j = arg;
-    Printer k = {.t = j->t, .s = s, .top = j->g, .brief = j->brief, .names = map_new(s), .taken = map_new(s), .read = map_new(s)};
+    Printer k = {.t = j->t,
+                 .s = s,
+                 .top = j->g,
+                 .brief = j->brief,
+                 .names = map_new(s),
+                 .taken = map_new(s),
+                 .read = map_new(s)};
     name_symbols(&k);
     head(&k);
     k.indent++;

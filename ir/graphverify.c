@@ -1,20 +1,20 @@
-/* The invariants of graph.h. Each pass is followed by this check, so it is linear and asks no row for shapes: it looks at
-   what the next pass relies on. */
+/* The invariants of graph.h. Each pass is followed by this check, so it is linear and asks no row for shapes:
+   it looks at what the next pass relies on. */
 #include "graphtext.h"
 #include "op.h"
 #include "text.h"
 
 typedef struct Verifier {
-    Ctx *c;        /* of the message */
-    Ctx *s;        /* scratch */
+    Ctx *c; /* of the message */
+    Ctx *s; /* scratch */
     const Graph *top;
     const char *fault;
     bool printable; /* the fault is one that the printer lives with */
-    Map *where;    /* Value -> the Graph it can be used in now; NULL: no more */
+    Map *where;     /* Value -> the Graph it can be used in now; NULL: no more */
     Map *ids;
-    Map *defined;  /* symbols, as long as they are */
-    Map *read;     /* symbols that some read node defines */
-    Map *good;     /* expressions that use defined symbols only */
+    Map *defined; /* symbols, as long as they are */
+    Map *read;    /* symbols that some read node defines */
+    Map *good;    /* expressions that use defined symbols only */
 } Verifier;
 
 static bool fail(Verifier *k, const char *fmt, ...) GD_PRINTF(2, 3);
@@ -74,7 +74,8 @@ static bool elements_good(Verifier *k, const Value *v) {
     if (n > MAX_ELEMS) return fail(k, "%s has more known elements than are followed", name(k, v));
     for (int64_t i = 0; i < n; i++) {
         if (!expr_good(k, v->elems[i], name(k, v))) return false;
-        if (!type_eq(v->elems[i]->type, scalar(v->dt))) return fail(k, "a known element of %s has another type", name(k, v));
+        if (!type_eq(v->elems[i]->type, scalar(v->dt)))
+            return fail(k, "a known element of %s has another type", name(k, v));
     }
     return true;
 }
@@ -82,7 +83,8 @@ static bool elements_good(Verifier *k, const Value *v) {
 static bool type_good(Verifier *k, const Value *v) {
     int64_t d;
     if (v->dt >= DTYPES) return fail(k, "%s has no dtype", name(k, v));
-    if (v->rank > MAX_RANK || v->rank < (v->sequence ? -1 : 0)) return fail(k, "%s has rank %d", name(k, v), v->rank);
+    if (v->rank > MAX_RANK || v->rank < (v->sequence ? -1 : 0))
+        return fail(k, "%s has rank %d", name(k, v), v->rank);
     for (int i = 0; i < v->rank; i++) {
         if (!index_good(k, v->dim[i], name(k, v))) return false;
         if (is_int(v->dim[i], &d) && d < 0) return fail(k, "%s has a negative dim", name(k, v));
@@ -93,10 +95,12 @@ static bool type_good(Verifier *k, const Value *v) {
 static bool layout_good(Verifier *k, const Value *v) {
     unsigned seen = 0;
     for (int i = 0; v->order && i < v->rank; i++) {
-        if (v->order[i] >= v->rank || seen >> v->order[i] & 1) return fail(k, "the order of %s is no permutation", name(k, v));
+        if (v->order[i] >= v->rank || seen >> v->order[i] & 1)
+            return fail(k, "the order of %s is no permutation", name(k, v));
         seen |= 1u << v->order[i];
     }
-    if (v->place > PL_LOCAL || (v->place == PL_LOCAL && v->local_axis > v->rank)) return fail(k, "%s has no sane place", name(k, v));
+    if (v->place > PL_LOCAL || (v->place == PL_LOCAL && v->local_axis > v->rank))
+        return fail(k, "%s has no sane place", name(k, v));
     if (v->place == PL_LOCAL && !v->def) return fail(k, "%s is local, but nothing computes it", name(k, v));
     return true;
 }
@@ -104,7 +108,8 @@ static bool layout_good(Verifier *k, const Value *v) {
 /* A value comes into being in g. */
 static bool define(Verifier *k, const Graph *g, const Value *v) {
     if (map_has(k->ids, &v->id, sizeof v->id)) return dislocated(k, name(k, v), "its id is taken", "");
-    if (v->id < 0 || v->id >= *k->top->next_id) return fail(k, "%s: its id is not one of this graph", name(k, v));
+    if (v->id < 0 || v->id >= *k->top->next_id)
+        return fail(k, "%s: its id is not one of this graph", name(k, v));
     map_put(k->ids, &v->id, sizeof v->id, k);
     map_putp(k->where, v, (void *)g);
     return type_good(k, v) && elements_good(k, v) && layout_good(k, v);
@@ -112,7 +117,8 @@ static bool define(Verifier *k, const Graph *g, const Value *v) {
 
 static bool usable(Verifier *k, const Value *v, const char *by) {
     if (!v) return fail(k, "%s uses no value where it needs one", by);
-    return map_getp(k->where, v) || dislocated(k, by, "uses a value that is not made before it: ", name(k, v));
+    return map_getp(k->where, v) ||
+           dislocated(k, by, "uses a value that is not made before it: ", name(k, v));
 }
 
 /* ---- nodes ---- */
@@ -123,13 +129,15 @@ static bool attr_good(Verifier *k, const Node *n, int i, const char *at) {
     if (a->kind == AT_NONE) return !d->required || fail(k, "%s: attribute %s is missing", at, d->name);
     if (a->kind != d->kind) return fail(k, "%s: attribute %s is of another kind", at, d->name);
     if (a->kind == AT_STRING && !a->s) return fail(k, "%s: attribute %s has no text", at, d->name);
-    if (a->kind == AT_DTYPE && (a->i < 0 || a->i >= DTYPES)) return fail(k, "%s: attribute %s is no dtype", at, d->name);
+    if (a->kind == AT_DTYPE && (a->i < 0 || a->i >= DTYPES))
+        return fail(k, "%s: attribute %s is no dtype", at, d->name);
     if (a->kind == AT_DIM) return expr_good(k, a->dim, at);
     for (int j = 0; a->kind == AT_DIMS && j < a->n; j++)
         if (!expr_good(k, a->dims[j], at)) return false;
     for (int j = 0; a->kind == AT_SYMS && j < a->n; j++) {
         const Var *v = a->syms[j];
-        if (v->kind != V_SYM || !v->data || map_getp(k->defined, v)) return fail(k, "%s defines symbol %s wrongly", at, v->name);
+        if (v->kind != V_SYM || !v->data || map_getp(k->defined, v))
+            return fail(k, "%s defines symbol %s wrongly", at, v->name);
         if (v->def && !index_good(k, v->def, at)) return false;
         map_putp(k->defined, v, (void *)v);
     }
@@ -181,7 +189,8 @@ static void forget(Verifier *k, const Graph *g) {
 }
 
 static bool graph_good(Verifier *k, const Graph *g) {
-    if (g->in_names.n != g->in.n || g->out_names.n != g->out.n) return fail(k, "inputs or outputs without names");
+    if (g->in_names.n != g->in.n || g->out_names.n != g->out.n)
+        return fail(k, "inputs or outputs without names");
     for (int i = 0; i < g->in.n; i++) {
         const Value *v = g->in.v[i];
         if (v->def || v->data || v->elems) return fail(k, "input %s is made by something", name(k, v));
@@ -215,7 +224,8 @@ static void find_read(Verifier *k, const Graph *g) {
 static bool symbols_good(Verifier *k) {
     for (int i = 0; i < k->top->syms.n; i++) {
         const Var *v = k->top->syms.v[i];
-        if (v->kind != V_SYM || v->lo > v->hi || !text_identifier(v->name)) return fail(k, "a symbol is not sane");
+        if (v->kind != V_SYM || v->lo > v->hi || !text_identifier(v->name))
+            return fail(k, "a symbol is not sane");
         if (!map_getp(k->read, v)) map_putp(k->defined, v, (void *)v);
     }
     for (int i = 0; i < k->top->syms.n; i++) {
@@ -233,7 +243,8 @@ static bool into_good(Verifier *k, const Graph *g) {
             const Value *v = n->out[j];
             int steps = 0;
             for (const Value *w = v ? v->into : NULL; w; w = w->into) {
-                if (!map_has(k->where, &w, sizeof w)) return fail(k, "%s lies in a value that does not exist", name(k, v));
+                if (!map_has(k->where, &w, sizeof w))
+                    return fail(k, "%s lies in a value that does not exist", name(k, v));
                 if (w == v || ++steps > 1000) return fail(k, "%s lies in itself", name(k, v));
             }
         }
@@ -243,12 +254,22 @@ static bool into_good(Verifier *k, const Graph *g) {
     return true;
 }
 
-typedef struct Job { const Graph *g; const char *fault; bool printable; } Job;
+typedef struct Job {
+    const Graph *g;
+    const char *fault;
+    bool printable;
+} Job;
 
 static void verify(Ctx *s, void *arg) {
     Job *j = arg;
-    Verifier k = {.c = j->g->c, .s = s, .top = j->g, .where = map_new(s), .ids = map_new(s), .defined = map_new(s),
-                  .read = map_new(s), .good = map_new(s)};
+    Verifier k = {.c = j->g->c,
+                  .s = s,
+                  .top = j->g,
+                  .where = map_new(s),
+                  .ids = map_new(s),
+                  .defined = map_new(s),
+                  .read = map_new(s),
+                  .good = map_new(s)};
     find_read(&k, j->g);
     if (j->g->outer || !text_identifier(j->g->name)) fail(&k, "the graph has no sane name");
     else if (symbols_good(&k) && graph_good(&k, j->g)) into_good(&k, j->g);

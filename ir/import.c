@@ -1,5 +1,5 @@
-/* What import functions of op rows call: attributes and inputs of one node of a model, with the errors that are the same
-   for all of them. See import.h. */
+/* What import functions of op rows call: attributes and inputs of one node of a model, with the errors that
+   are the same for all of them. See import.h. */
 #include "import.h"
 
 void import_error(Import *n, int code, const char *help, const char *fmt, ...) {
@@ -13,9 +13,10 @@ void import_error(Import *n, int code, const char *help, const char *fmt, ...) {
 
 /* ---- attributes ---- */
 
-static const char *const kind_text[] = {"nothing", "a float", "an int", "a string", "a tensor", "a graph",
-                                        "a list of floats", "a list of ints", "a list of strings", "a list of tensors",
-                                        "a list of graphs", "a type", "a sparse tensor"};
+static const char *const kind_text[] = {
+    "nothing",          "a float",          "an int",         "a string",          "a tensor",
+    "a graph",          "a list of floats", "a list of ints", "a list of strings", "a list of tensors",
+    "a list of graphs", "a type",           "a sparse tensor"};
 
 const ImportAttr *import_attr(Import *n, const char *name) {
     for (int i = 0; i < n->nattr; i++)
@@ -28,7 +29,8 @@ const ImportAttr *import_attr(Import *n, const char *name) {
 
 bool import_has(Import *n, const char *name) { return import_attr(n, name) != NULL; }
 
-/* An attribute that says no type and has no field set is an empty list or nothing: the files of some exporters. */
+/* An attribute that says no type and has no field set is an empty list or nothing: the files of some
+   exporters. */
 static const ImportAttr *of_kind(Import *n, const char *name, ImportKind kind) {
     const ImportAttr *a = import_attr(n, name);
     if (!a || a->kind == kind) return a;
@@ -36,7 +38,8 @@ static const ImportAttr *of_kind(Import *n, const char *name, ImportKind kind) {
     if (list && !a->kind) return a;
     if (kind == IM_FLOATS && a->kind == IM_INTS && !a->n) return a;
     if (kind == IM_INTS && a->kind == IM_FLOATS && !a->n) return a;
-    import_error(n, 204, NULL, "attribute %s: %s was expected, not %s", name, kind_text[kind], kind_text[a->kind]);
+    import_error(n, 204, NULL, "attribute %s: %s was expected, not %s", name, kind_text[kind],
+                 kind_text[a->kind]);
     return NULL;
 }
 
@@ -73,7 +76,8 @@ DType import_dtype(Import *n, const char *name, DType def) {
     const ImportAttr *a = of_kind(n, name, IM_INT);
     if (!a) return def;
     DType t = a->i > 0 && a->i < 1000 ? gd_dtype_from_onnx((int)a->i) : DT_NONE;
-    if (t == DT_NONE) import_error(n, 207, NULL, "attribute %s: there is no data type %lld", name, (long long)a->i);
+    if (t == DT_NONE)
+        import_error(n, 207, NULL, "attribute %s: there is no data type %lld", name, (long long)a->i);
     return t;
 }
 
@@ -96,18 +100,21 @@ bool import_need(Import *n, int min, int max) {
     return true;
 }
 
-/* How many elements the list has that an input holds: of rank 1, or a single one of rank 0. -1 after an error. */
+/* How many elements the list has that an input holds: of rank 1, or a single one of rank 0. -1 after an
+   error. */
 static int64_t list_length(Import *n, int input, const Value *v) {
     int64_t len;
     if (v->rank < 0) return -1;
     if (!dt_int(v->dt) || v->rank > 1 || v->sequence) {
-        import_error(n, 302, NULL, "input %d is %s: a list of integers was expected", input, value_type_text(n->g->c, v));
+        import_error(n, 302, NULL, "input %d is %s: a list of integers was expected", input,
+                     value_type_text(n->g->c, v));
         return -1;
     }
     if (!v->rank) return 1;
     if (is_int(v->dim[0], &len)) return len;
-    import_error(n, 402, "give the input a fixed length", "input %d has %s elements: how many must be known when compiling",
-                 input, expr_text(n->g->c, v->dim[0]));
+    import_error(n, 402, "give the input a fixed length",
+                 "input %d has %s elements: how many must be known when compiling", input,
+                 expr_text(n->g->c, v->dim[0]));
     return -1;
 }
 
@@ -115,7 +122,8 @@ static const char *list_name(Import *n, const char *attr, const Value *v) {
     return attr ? attr : v->label ? v->label : n->op;
 }
 
-/* An input whose producer failed, or one that is no list, counts as given and empty: its error is out already. */
+/* An input whose producer failed, or one that is no list, counts as given and empty: its error is out
+   already. */
 int import_list(Import *n, const char *attr, int input, Expr ***out) {
     Ctx *c = n->g->c;
     const int64_t *ints;
@@ -133,7 +141,8 @@ int import_list(Import *n, const char *attr, int input, Expr ***out) {
     if (len < 0) return 0;
     Expr **e = value_read(n->g, v, list_name(n, attr, v), NULL);
     if (!e) {
-        import_error(n, 402, NULL, "input %d: a list of %lld elements is longer than %d", input, (long long)len, MAX_ELEMS);
+        import_error(n, 402, NULL, "input %d: a list of %lld elements is longer than %d", input,
+                     (long long)len, MAX_ELEMS);
         return 0;
     }
     *out = e;
@@ -150,8 +159,8 @@ int import_const_list(Import *n, const char *attr, int input, const int64_t **ou
     *out = ints;
     if (len < 0) return 0;
     if (len <= MAX_ELEMS && value_ints(n->g, v, (int)len, ints)) return (int)len;
-    import_error(n, 402, "make it a constant of the model", "input %d (%s) must be known when compiling", input,
-                 list_name(n, attr, v));
+    import_error(n, 402, "make it a constant of the model", "input %d (%s) must be known when compiling",
+                 input, list_name(n, attr, v));
     return 0;
 }
 
@@ -190,8 +199,11 @@ static bool take_attr(Import *n, Node *m, const AttrDef *d) {
         if ((t = import_dtype(n, d->name, DT_NONE)) == DT_NONE) return false;
         node_dtype(m, d->name, t);
         break;
-    case AT_INTS: case AT_FLOATS: case AT_DIMS: return take_list(n, m, d);
-    case AT_SYMS: case AT_NONE: return false;
+    case AT_INTS:
+    case AT_FLOATS:
+    case AT_DIMS: return take_list(n, m, d);
+    case AT_SYMS:
+    case AT_NONE: return false;
     }
     return true;
 }

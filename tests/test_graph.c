@@ -7,7 +7,11 @@
 #include <cmocka.h>
 #include "import.h"
 
-typedef struct Job { const char *text; size_t n; const char *printed; } Job;
+typedef struct Job {
+    const char *text;
+    size_t n;
+    const char *printed;
+} Job;
 
 static const char *print(const Graph *g) {
     Text *t = text_new(g->c);
@@ -67,13 +71,15 @@ static void build(Ctx *c, void *arg) {
     const char **text = arg;
     Graph *g = graph_new(c, "net");
     Expr *n = expr_var(c, graph_symbol(g, "N", 1, INT64_MAX));
-    Value *x = graph_input(g, "in.put \\x22", F32, 4, (Expr *[]){n, expr_int(c, 1), expr_int(c, 4), expr_int(c, 4)});
+    Value *x =
+        graph_input(g, "in.put \\x22", F32, 4, (Expr *[]){n, expr_int(c, 1), expr_int(c, 4), expr_int(c, 4)});
     float *w = gd_alloc_aligned(c, 18 * sizeof *w);
     for (int i = 0; i < 18; i++) w[i] = i < 9 ? 0 : (float)i / 8;
     float *b = gd_alloc_aligned(c, 2 * sizeof *b);
     b[0] = 0.1f;
     b[1] = -0.0f;
-    Value *wv = graph_const(g, F32, 4, (int64_t[]){2, 1, 3, 3}, w), *bv = graph_const(g, F32, 1, (int64_t[]){2}, b);
+    Value *wv = graph_const(g, F32, 4, (int64_t[]){2, 1, 3, 3}, w),
+          *bv = graph_const(g, F32, 1, (int64_t[]){2}, b);
     wv->label = "conv.weight";
     wv->source = 0;
     g->label = "0 Conv \"c\"";
@@ -103,7 +109,8 @@ static const char printed[] =
     "  const conv_weight_1 \"conv.weight\" #0: f32[2,1,3,3]\n"
     "  const c_2: f32[2] = [0.1, -0.0]\n"
     "  ; first layer\n"
-    "  conv_3 \"y1\": f32[N,2,2,2] order=[0,2,3,1] inline = conv in_put_0, conv_weight_1, c_2 {strides=[1,1], dilations=[1,1]}"
+    "  conv_3 \"y1\": f32[N,2,2,2] order=[0,2,3,1] inline = conv in_put_0, conv_weight_1, c_2 "
+    "{strides=[1,1], dilations=[1,1]}"
     " ; 0 Conv \"c\"\n"
     "  ;; with conv_3\n"
     "  relu_5: f32[N,2,2,2] root = relu conv_3\n"
@@ -153,7 +160,8 @@ static void every_dtype(void **state) {
 
 static void every_attribute(void **state) {
     (void)state;
-    stands("graph g(x_0 \"x\": f32[N,4], s_1 \"s\": i64[2]) -> (\"y\": f32[N,4], \"z\": f16[N,8], \"k\": f32[n,m]) after fold\n"
+    stands("graph g(x_0 \"x\": f32[N,4], s_1 \"s\": i64[2]) -> (\"y\": f32[N,4], \"z\": f16[N,8], \"k\": "
+           "f32[n,m]) after fold\n"
            "  where N in 1..64\n{\n"
            "  leaky_relu_2: f32[N,4] = leaky_relu x_0 {alpha=0.25}\n"
            "  cast_3: f16[N,4] = cast x_0 {to=f16}\n"
@@ -174,9 +182,11 @@ static void places(void **state) {
                 "  pad_4: f32[N+2,4] = pad neg_2 {lo=[1,0], hi=[1,0], interior=[0,0]}\n"
                 "  slice_5: f32[N,4] = slice pad_4 {start=[1,0], size=[N,4], step=[1,1]}\n"
                 "  return slice_5\n}\n");
-    refused(HEAD "  neg_2: f32[N,4] into nothing_3 = neg x_0\n  return neg_2\n}\n", 104, "there is no value 'nothing_3'");
-    refused(HEAD "  neg_2: f32[N,4] into neg_3 = neg x_0\n  neg_3: f32[N,4] into neg_2 = neg neg_2\n  return neg_3\n}\n", 104,
-            "lies in itself");
+    refused(HEAD "  neg_2: f32[N,4] into nothing_3 = neg x_0\n  return neg_2\n}\n", 104,
+            "there is no value 'nothing_3'");
+    refused(HEAD "  neg_2: f32[N,4] into neg_3 = neg x_0\n  neg_3: f32[N,4] into neg_2 = neg neg_2\n  return "
+                 "neg_3\n}\n",
+            104, "lies in itself");
     refused(HEAD "  neg_2: f32[N,4] order=[1,1] = neg x_0\n  return neg_2\n}\n", 104, "permutation");
 }
 
@@ -197,13 +207,15 @@ static void regions(void **state) {
             "  if_9: f32[4] = if c_0 {syms=[]}\n"
             "    region () {\n      neg_2: f32[4] = neg x_1\n      yield neg_2\n    }\n"
             "    region () {\n      yield neg_2\n    }\n"
-            "  return if_9\n}\n", 104, "line 9, column 13: there is no value 'neg_2' here");
+            "  return if_9\n}\n",
+            104, "line 9, column 13: there is no value 'neg_2' here");
 }
 
 /* Names, types, checks and attributes' defaults are made for a text that does not have them. */
 static void by_hand(void **state) {
     (void)state;
-    becomes("; a comment\n\ngraph mlp(x: f32[N,2], y: f32[M,2]) -> (\"sum\": f32[2,2])   after import\n\n  where N in 1..8, M in 1..8\n{\n"
+    becomes("; a comment\n\ngraph mlp(x: f32[N,2], y: f32[M,2]) -> (\"sum\": f32[2,2])   after import\n\n  "
+            "where N in 1..8, M in 1..8\n{\n"
             "  const w: f32[2,2] = [1, 2, 3, 4]   ; weights\n"
             "\n  s = sub x, y\n  m = add s, w {}\n  return m\n}\n",
             "graph mlp(x_0 \"x\": f32[N,2], y_1 \"y\": f32[M,2]) -> (\"sum\": f32[2,2]) after import\n"
@@ -211,7 +223,8 @@ static void by_hand(void **state) {
             "  const w_2 \"w\": f32[2,2] = [1.0, 2.0, 3.0, 4.0]\n"
             "  check {cond=N == M | (N == 1 | M == 1), what=\"dims N and M do not broadcast\"}\n"
             "  sub_6 \"s\": f32[N == 1 ? M : N,2] = sub x_0, y_1\n"
-            "  check {cond=(N == 1 ? M : N) == 2 | (N == 1 ? M : N) == 1, what=\"dims N == 1 ? M : N and 2 do not broadcast\"}\n"
+            "  check {cond=(N == 1 ? M : N) == 2 | (N == 1 ? M : N) == 1, what=\"dims N == 1 ? M : N and 2 "
+            "do not broadcast\"}\n"
             "  add_10 \"m\": f32[2,2] = add sub_6, w_2\n"
             "  return add_10\n}\n");
 }
@@ -222,16 +235,20 @@ static void faults(void **state) {
     refused("graph", 104, "a name is missing");
     refused("graph g(x: f32[3]) -> ", 104, "'{' is missing");
     refused("graph g(x: f32[3]) -> (\"y\": f32[3]) after import\n{\n  return x", 104, "'}' is missing");
-    refused("graph g(x: f32[3]) -> (\"y\": f32[4]) after import\n{\n  return x\n}\n", 104, "output 0 is not what the graph returns");
-    refused("graph g(x: f33[3]) -> () after import\n{\n  return\n}\n", 104, "line 1, column 12: 'f33' is not a type");
+    refused("graph g(x: f32[3]) -> (\"y\": f32[4]) after import\n{\n  return x\n}\n", 104,
+            "output 0 is not what the graph returns");
+    refused("graph g(x: f33[3]) -> () after import\n{\n  return\n}\n", 104,
+            "line 1, column 12: 'f33' is not a type");
     refused("graph g(x: f32[-3]) -> () after import\n{\n  return\n}\n", 104, "a dim is negative");
     refused("graph g(x: f32[N]) -> () after import\n{\n  return\n}\n", 104, "the name 'N' is not known");
-    refused("graph g(x: f32[3], x: f32[3]) -> () after import\n{\n  return\n}\n", 104, "the name 'x' is in use");
+    refused("graph g(x: f32[3], x: f32[3]) -> () after import\n{\n  return\n}\n", 104,
+            "the name 'x' is in use");
     refused(HEAD "  return x_0\n}\ntrailing", 104, "line 6, column 1: what follows");
     refused(HEAD "  y_1: f32[N,4] = rellu x_0\n" TAIL, 104, "line 4, column 19: there is no op 'rellu'");
     refused(HEAD "  y_1: f32[N,4] = relu z_0\n" TAIL, 104, "line 4, column 24: there is no value 'z_0' here");
     refused(HEAD "  y_1: f32[N,4] = relu x_0 {slope=1}\n" TAIL, 104, "relu has no attribute 'slope'");
-    refused(HEAD "  y_1: f32[N,4] = relu x_0, x_0\n" TAIL, 104, "relu does not fit its inputs and attributes");
+    refused(HEAD "  y_1: f32[N,4] = relu x_0, x_0\n" TAIL, 104,
+            "relu does not fit its inputs and attributes");
     refused(HEAD "  y_1: f32[N,5] = relu x_0\n" TAIL, 104, "line 4: relu makes f32[N,4], not f32[N,5]");
     refused(HEAD "  y_1: i32[N,4] = relu x_0\n" TAIL, 104, "line 4: relu makes f32[N,4], not i32[N,4]");
     refused(HEAD "  y_1: f32[N,4] = concat x_0, x_0\n" TAIL, 104, "concat needs attribute axis");
@@ -243,35 +260,42 @@ static void faults(void **state) {
     refused(HEAD "  const c_1: f32[2] = [1, 2, 3]\n  return x_0\n}\n", 104, "']' is missing");
     refused(HEAD "  const c_1: f32[N] = [1]\n  return x_0\n}\n", 104, "the number of elements is not known");
     refused(HEAD "  const c_1: f32[9999999999,9999999999] = [1]\n  return x_0\n}\n", 505, "overflows");
-    refused(HEAD "  const c_1: f32[999999999] = [1]\n  return x_0\n}\n", 104, "999999999 elements are too many");
+    refused(HEAD "  const c_1: f32[999999999] = [1]\n  return x_0\n}\n", 104,
+            "999999999 elements are too many");
     refused(HEAD "  const c_1: i8[1] = [1.5]\n  return x_0\n}\n", 104, "type i8");
     refused(HEAD "  const c_1: i8[9]\n  return x_0\n}\ndata c_1\n  00*8\n", 104, "9 elements are wanted");
     refused(HEAD "  const c_1: i8[9]\n  return x_0\n}\ndata c_1\n  00*10\n", 104, "9 elements are wanted");
     refused(HEAD "  return x_0\n}\ndata x_0\n  00\n", 104, "the number of elements is not known");
-    refused("graph g(x: f32[N]) -> (\"y\": f32[N]) after import\n  where N in 5..4\n{\n  return x\n}\n", 104, "range of N is empty");
-    refused("graph g(x: f32[k]) -> (\"y\": f32[k]) after import\n{\n  read x {syms=[k in 0..9]}\n  return x\n}\n", 104, "'k'");
+    refused("graph g(x: f32[N]) -> (\"y\": f32[N]) after import\n  where N in 5..4\n{\n  return x\n}\n", 104,
+            "range of N is empty");
+    refused(
+        "graph g(x: f32[k]) -> (\"y\": f32[k]) after import\n{\n  read x {syms=[k in 0..9]}\n  return x\n}\n",
+        104, "'k'");
     refused(HEAD "  y_1: f32[k,4] = relu x_0\n" TAIL, 104, "'k'");
 }
 
-/* Every beginning of a text, and texts with one byte changed, are read or refused, and what is read prints and
-   reads again. */
+/* Every beginning of a text, and texts with one byte changed, are read or refused, and what is read prints
+   and reads again. */
 static void hurt(const char *text, size_t n) {
     Ctx *c = gd_open(&(Budget){.max_bytes = 64 << 20, .max_nodes = 10000});
     char *copy = malloc(n ? n : 1); /* of its exact size: a sanitizer sees what reads past it */
     memcpy(copy, text, n);
     Job j = {copy, n, NULL};
     int status = gd_enter(c, parse, &j);
-    if (status == EXIT_INTERNAL) fail_msg("%s\n%.*s", gd_diag(c, gd_error_count(c) - 1)->message, (int)n, text);
+    if (status == EXIT_INTERNAL)
+        fail_msg("%s\n%.*s", gd_diag(c, gd_error_count(c) - 1)->message, (int)n, text);
     if (status == EXIT_OK) stands(j.printed);
     free(copy);
     gd_close(c);
 }
 
 static const char victim[] =
-    "graph g(c_0 \"c\": bool[], x_1 \"x\": f32[N,1,4,4]) -> (\"y\": f32[D]) after fuse\n  where N in 1..64\n{\n"
+    "graph g(c_0 \"c\": bool[], x_1 \"x\": f32[N,1,4,4]) -> (\"y\": f32[D]) after fuse\n  where N in "
+    "1..64\n{\n"
     "  const w_2 \"w\" #0: f32[2,1,3,3]\n"
     "  const c_3: f32[2] = [0.1, -0.0]\n"
-    "  conv_4: f32[N,2,2,2] order=[0,2,3,1] inline = conv x_1, w_2, c_3 {strides=[1,1], dilations=[1,1]} ; 0 Conv\n"
+    "  conv_4: f32[N,2,2,2] order=[0,2,3,1] inline = conv x_1, w_2, c_3 {strides=[1,1], dilations=[1,1]} ; 0 "
+    "Conv\n"
     "  exprs_5: i64[2] is [N, 8] = exprs {values=[N,8]}\n"
     "  ;; with conv_4\n  reshape_6: f32[N,8] root = reshape conv_4 {dims=[N,8]}\n"
     "  reduce_sum_7: f32[8] local 0 = reduce_sum reshape_6 {axes=[0], keepdims=0}\n"
@@ -348,7 +372,10 @@ static void broken(Ctx *c, void *arg) {
     case 13: k->data = (const char *)k->data + 4; break;
     case 14: y->order = order; break;
     case 15: y->place = PL_LOCAL + 1; break;
-    case 16: y->into = z; z->into = y; break;
+    case 16:
+        y->into = z;
+        z->into = y;
+        break;
     case 17: z->into = value_new(g, F32, 0, NULL); break;
     case 18: g->nodes.n--; break;
     case 19: y->elems = gd_new_array(c, Expr *, 1); break;
@@ -381,7 +408,9 @@ static void compose(Ctx *c, void *arg) {
     map_puts(values, "x", x);
     map_puts(attrs, "axes", &((Attr){.kind = AT_INTS, .n = 1, .ints = (const int64_t[]){1}}));
     map_puts(attrs, "eps", &((Attr){.kind = AT_FLOAT, .f = 0.5}));
-    Value *y = graph_text(g, "m = reduce_sum(x, axes=axes); d = x - m / 4; h = cast(d, to=f16); d < 0 ? -d : d * (1 + eps)", values, attrs);
+    Value *y = graph_text(
+        g, "m = reduce_sum(x, axes=axes); d = x - m / 4; h = cast(d, to=f16); d < 0 ? -d : d * (1 + eps)",
+        values, attrs);
     graph_output(g, "y", y);
     graph_verify(g);
     *(const char **)arg = print(g);
@@ -392,25 +421,26 @@ static void composes(void **state) {
     Ctx *c = gd_open(NULL);
     const char *text = "";
     if (gd_enter(c, compose, &text)) fail_msg("%s", gd_diag(c, 0)->message);
-    assert_string_equal(text,
-        "graph net(x_0 \"x\": f32[2,4]) -> (\"y\": f32[2,4]) after import\n{\n"
-        "  const c_3: f32[] = [4.0]\n  const c_10: f32[] = [0.0]\n  const c_15: f32[] = [1.5]\n"
-        "  reduce_sum_1: f32[2,1] = reduce_sum x_0 {axes=[1]}\n"
-        "  div_4: f32[2,1] = div reduce_sum_1, c_3\n"
-        "  sub_6: f32[2,4] = sub x_0, div_4\n"
-        "  cast_8: f16[2,4] = cast sub_6 {to=f16}\n"
-        "  less_11: bool[2,4] = less sub_6, c_10\n"
-        "  neg_13: f32[2,4] = neg sub_6\n"
-        "  mul_16: f32[2,4] = mul sub_6, c_15\n"
-        "  where_18: f32[2,4] = where less_11, neg_13, mul_16\n"
-        "  return where_18\n}\n");
+    assert_string_equal(
+        text, "graph net(x_0 \"x\": f32[2,4]) -> (\"y\": f32[2,4]) after import\n{\n"
+              "  const c_3: f32[] = [4.0]\n  const c_10: f32[] = [0.0]\n  const c_15: f32[] = [1.5]\n"
+              "  reduce_sum_1: f32[2,1] = reduce_sum x_0 {axes=[1]}\n"
+              "  div_4: f32[2,1] = div reduce_sum_1, c_3\n"
+              "  sub_6: f32[2,4] = sub x_0, div_4\n"
+              "  cast_8: f16[2,4] = cast sub_6 {to=f16}\n"
+              "  less_11: bool[2,4] = less sub_6, c_10\n"
+              "  neg_13: f32[2,4] = neg sub_6\n"
+              "  mul_16: f32[2,4] = mul sub_6, c_15\n"
+              "  where_18: f32[2,4] = where less_11, neg_13, mul_16\n"
+              "  return where_18\n}\n");
     gd_close(c);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prints),   cmocka_unit_test(every_dtype), cmocka_unit_test(every_attribute), cmocka_unit_test(places),
-        cmocka_unit_test(regions),  cmocka_unit_test(by_hand),     cmocka_unit_test(faults),          cmocka_unit_test(survives),
-        cmocka_unit_test(verifies), cmocka_unit_test(composes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(prints),          cmocka_unit_test(every_dtype),
+                                       cmocka_unit_test(every_attribute), cmocka_unit_test(places),
+                                       cmocka_unit_test(regions),         cmocka_unit_test(by_hand),
+                                       cmocka_unit_test(faults),          cmocka_unit_test(survives),
+                                       cmocka_unit_test(verifies),        cmocka_unit_test(composes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* The ONNX importer: models written as ONNX text become graphs, faulty ones come back with all their problems, and hostile
-   ones do no harm. With GRADC_DATA every model below it is imported and read back from its own graph text. */
+/* The ONNX importer: models written as ONNX text become graphs, faulty ones come back with all their
+   problems, and hostile ones do no harm. With GRADC_DATA every model below it is imported and read back from
+   its own graph text. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,7 +78,9 @@ static void gives_by(const char *model, FrontOptions options, const char *graph)
     free(j.file.bytes);
     gd_close(c);
 }
-static void gives(const char *model, const char *graph) { gives_by(model, (FrontOptions){.prefix = "g"}, graph); }
+static void gives(const char *model, const char *graph) {
+    gives_by(model, (FrontOptions){.prefix = "g"}, graph);
+}
 
 /* The model has exactly these problems: lines "E201 part of the message". */
 static void has_by(const char *model, FrontOptions options, const char *problems) {
@@ -91,8 +94,8 @@ static void has_by(const char *model, FrontOptions options, const char *problems
         char *want = strndup(s + 5, len - 5);
         const Diag *d = n < gd_error_count(c) ? gd_diag(c, n) : NULL;
         if (!d || d->code != atoi(s + 1) || !(strstr(d->message, want) || (d->help && strstr(d->help, want))))
-            fail_msg("problem %d: E%d %s (%s)\nis not: %.*s\n", n, d ? d->code : 0, d ? d->message : "none", d && d->help ? d->help : "",
-                     (int)len, s);
+            fail_msg("problem %d: E%d %s (%s)\nis not: %.*s\n", n, d ? d->code : 0, d ? d->message : "none",
+                     d && d->help ? d->help : "", (int)len, s);
         free(want);
         s += len + (s[len] == '\n');
     }
@@ -106,7 +109,8 @@ static void has(const char *model, const char *problems) { has_by(model, (FrontO
 
 static void simple(void **state) {
     (void)state;
-    gives("net (float[N,3] x, float[3] b) => (float[N,3] y) <float[3] w = {1, 2, 3}> { [\"first\"] t = Add(x, w)\n y = Mul(t, b) }",
+    gives("net (float[N,3] x, float[3] b) => (float[N,3] y) <float[3] w = {1, 2, 3}> { [\"first\"] t = "
+          "Add(x, w)\n y = Mul(t, b) }",
           "graph g(x_1 \"x\": f32[N,3], b_2 \"b\": f32[3]) -> (\"y\": f32[N,3]) after import\n"
           "  where N in 1..inf\n{\n"
           "  const w_0 \"w\" #0: f32[3] = [1.0, 2.0, 3.0]\n"
@@ -119,7 +123,8 @@ static void outputs_of_any_sort(void **state) {
     (void)state;
     gives("net (float[2] x) => (float[2] x, float[1] c, float[2] y, float[2] y2) <float[1] c = {4}>"
           " { y = Relu(x)\n y2 = Identity(y) }",
-          "graph g(x_1 \"x\": f32[2]) -> (\"x\": f32[2], \"c\": f32[1], \"y\": f32[2], \"y2\": f32[2]) after import\n{\n"
+          "graph g(x_1 \"x\": f32[2]) -> (\"x\": f32[2], \"c\": f32[1], \"y\": f32[2], \"y2\": f32[2]) after "
+          "import\n{\n"
           "  const c_0 \"c\" #0: f32[1] = [4.0]\n"
           "  relu_2 \"y\": f32[2] = relu x_1 ; 0 Relu\n"
           "  return x_1, c_0, relu_2, relu_2\n}\n");
@@ -140,7 +145,8 @@ static void constants(void **state) {
     ((int64_t *)t.data)[1] = 2;
     const GradcTensor *given[] = {NULL, &t};
     gives_by("net (float[N] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }",
-             (FrontOptions){.prefix = "g", .given = given, .ngiven = 2, .dims = (const char *const[]){"N=6", NULL}},
+             (FrontOptions){
+                 .prefix = "g", .given = given, .ngiven = 2, .dims = (const char *const[]){"N=6", NULL}},
              "graph g(x_0 \"x\": f32[6]) -> (\"y\": f32[3,2]) after import\n{\n"
              "  const s_1 \"s\": i64[2] = [3, 2]\n"
              "  reshape_2 \"y\": f32[3,2] = reshape x_0 {dims=[3,2]} ; 0 Reshape\n"
@@ -159,11 +165,13 @@ static void data_dims(void **state) {
           "  return broadcast_3\n}\n");
 }
 
-static const char two[] = "net (float[N,M,?] x, float[N,2] y) => (float[N,2] z) { z = Relu(y)\n w = Relu(x) }";
+static const char two[] =
+    "net (float[N,M,?] x, float[N,2] y) => (float[N,2] z) { z = Relu(y)\n w = Relu(x) }";
 
 static void open_dims(void **state) {
     (void)state;
-    const char *const by_name[] = {"N=1..64", "x_dim2=0..inf", "M=7", NULL}, *const zero[] = {"N=8", "N=0", NULL};
+    const char *const by_name[] = {"N=1..64", "x_dim2=0..inf", "M=7", NULL}, *const zero[] = {"N=8", "N=0",
+                                                                                              NULL};
     const char *const bad[] = {"K=3", "N=x", "N=4..2", "=3", "N", "N=-1", NULL};
     gives_by(two, (FrontOptions){.prefix = "g", .dims = by_name},
              "graph g(x_0 \"x\": f32[N,7,x_dim2], y_1 \"y\": f32[N,2]) -> (\"z\": f32[N,2]) after import\n"
@@ -177,13 +185,15 @@ static void open_dims(void **state) {
              "  relu_4 \"w\": f32[0,1,1] is [] = relu x_0 ; 1 Relu\n"
              "  return relu_2\n}\n");
     gives_by(two, (FrontOptions){.prefix = "g", .symbolic = true},
-             "graph g(x_0 \"x\": f32[N,M,x_dim2], y_1 \"y\": f32[N,y_dim1]) -> (\"z\": f32[N,y_dim1]) after import\n"
+             "graph g(x_0 \"x\": f32[N,M,x_dim2], y_1 \"y\": f32[N,y_dim1]) -> (\"z\": f32[N,y_dim1]) after "
+             "import\n"
              "  where N in 1..inf, M in 1..inf, x_dim2 in 1..inf, y_dim1 in 1..inf\n{\n"
              "  relu_2 \"z\": f32[N,y_dim1] = relu y_1 ; 0 Relu\n"
              "  relu_4 \"w\": f32[N,M,x_dim2] = relu x_0 ; 1 Relu\n"
              "  return relu_2\n}\n");
     has_by(two, (FrontOptions){.dims = bad},
-           "E601 write NAME=8\nE601 --dim N=4..2\nE601 --dim =3\nE601 --dim N\nE601 --dim N=-1\nE601 the open dims are N, M, x_dim2");
+           "E601 write NAME=8\nE601 --dim N=4..2\nE601 --dim =3\nE601 --dim N\nE601 --dim N=-1\nE601 the "
+           "open dims are N, M, x_dim2");
 }
 
 /* ---- functions of the model ---- */
@@ -193,9 +203,10 @@ static void open_dims(void **state) {
 
 static void functions(void **state) {
     (void)state;
-    gives(LOCAL "net (float[2] x) => (float[2] y) { t = Relu(x)\n y = l.scaled <alpha = 0.5>(t, x)\n u = l.scaled(t) }\n"
-          BODY("scaled <alpha: float = 0.25> (a, b) => (c) { t = LeakyRelu <alpha: float = @alpha>(a)\n c = l.twice(t) }")
-          BODY("twice (t) => (r) { one = Constant <value = float {2}>()\n r = Mul(t, one) }"),
+    gives(LOCAL "net (float[2] x) => (float[2] y) { t = Relu(x)\n y = l.scaled <alpha = 0.5>(t, x)\n u = "
+                "l.scaled(t) }\n" BODY("scaled <alpha: float = 0.25> (a, b) => (c) { t = LeakyRelu <alpha: "
+                                       "float = @alpha>(a)\n c = l.twice(t) }")
+                    BODY("twice (t) => (r) { one = Constant <value = float {2}>()\n r = Mul(t, one) }"),
           "graph g(x_0 \"x\": f32[2]) -> (\"y\": f32[2]) after import\n{\n"
           "  const one_5 \"one\": f32[] = [2.0]\n"
           "  const one_10 \"one\": f32[] = [2.0]\n"
@@ -208,8 +219,10 @@ static void functions(void **state) {
     has(LOCAL "net (float[2] x) => (float[2] y) { y = l.f(x) }\n" BODY("f (a) => (b) { b = l.f(a) }"),
         "E504 functions are nested more than 64 deep");
     has(LOCAL "net (float[2] x) => (float[2] y) { y = l.f(x, x) }\n" BODY("f (a) => (b) { b = Relu(c) }"),
-        "E205 node 0 l.f: the function has 1 inputs and 1 outputs, not 2 and 1\nE201 node 0/0 Relu uses \"c\"");
-    has(LOCAL "net (float[2] x) => (float[2] y) { y = l.f <k = 2>(x) }\n" BODY("f <j> (a) => (b) { b = Relu(a) }"),
+        "E205 node 0 l.f: the function has 1 inputs and 1 outputs, not 2 and 1\nE201 node 0/0 Relu uses "
+        "\"c\"");
+    has(LOCAL
+        "net (float[2] x) => (float[2] y) { y = l.f <k = 2>(x) }\n" BODY("f <j> (a) => (b) { b = Relu(a) }"),
         "E204 node 0 l.f: the function has no attribute k");
     has("net (float[2] x) => (float[2] y) { y = LeakyRelu <alpha: float = @a>(x) }",
         "E204 attribute alpha refers to one of a function, but this is none");
@@ -221,7 +234,8 @@ static void calls_are_counted(void **state) {
     char text[8192];
     int n = snprintf(text, sizeof text, LOCAL "net (float[2] x) => (float[2] y) { y = l.f40(x) }\n");
     for (int i = 40; i > 0; i--)
-        n += snprintf(text + n, sizeof text - (size_t)n, BODY("f%d (a) => (c) { b = l.f%d(a)\n c = l.f%d(b) }"), i, i - 1, i - 1);
+        n += snprintf(text + n, sizeof text - (size_t)n,
+                      BODY("f%d (a) => (c) { b = l.f%d(a)\n c = l.f%d(b) }"), i, i - 1, i - 1);
     snprintf(text + n, sizeof text - (size_t)n, BODY("f0 (a) => (c) { c = Identity(a) }"));
     has(text, "E502 more than 20000 nodes");
 }
@@ -231,7 +245,8 @@ static void calls_are_counted(void **state) {
 static void subgraphs(void **state) {
     (void)state;
     gives("net (bool c, float[2] x) => (float[2] y) { t = Neg(x)\n"
-          " y = If(c) <then_branch = a () => (float[2] u) { u = Add(t, x) }, else_branch = b () => (float[2] u) <float[2] k = {1, 2}>"
+          " y = If(c) <then_branch = a () => (float[2] u) { u = Add(t, x) }, else_branch = b () => (float[2] "
+          "u) <float[2] k = {1, 2}>"
           " { t = Relu(x)\n u = Add(t, k) }>\n } ",
           "graph g(c_0 \"c\": bool[], x_1 \"x\": f32[2]) -> (\"y\": f32[2]) after import\n{\n"
           "  const k_6 \"k\" #0: f32[2] = [1.0, 2.0]\n"
@@ -252,13 +267,15 @@ static void subgraphs(void **state) {
 static void subgraph_faults(void **state) {
     (void)state;
     has("net (bool c, float[2] x) => (float[2] y) {\n"
-        " y = If(c) <then_branch = a () => (float[2] u) { u = Add(x, later) }, else_branch = b () => (float[2] u) { u = Foo(x) }>\n"
+        " y = If(c) <then_branch = a () => (float[2] u) { u = Add(x, later) }, else_branch = b () => "
+        "(float[2] u) { u = Foo(x) }>\n"
         " later = Relu(x) }",
         "E203 node 0.then_branch/0 Add uses \"later\" before node 1 Relu makes it\n"
         "E401 node 0.else_branch/0 Foo: operator Foo of opset 17 is not supported");
     has("net (bool c, float[2] x) => (float[2] y) {\n"
         " z = Foo(x)\n"
-        " y = If(z) <then_branch = a () => (float[2] u) { u = Bar(x) }, else_branch = b () => (float[2] u) { u = Relu(x) }> }",
+        " y = If(z) <then_branch = a () => (float[2] u) { u = Bar(x) }, else_branch = b () => (float[2] u) { "
+        "u = Relu(x) }> }",
         "E401 node 0 Foo\nE401 node 1.then_branch/0 Bar");
 }
 
@@ -266,29 +283,41 @@ static void subgraph_faults(void **state) {
 
 static void names(void **state) {
     (void)state;
-    has("net (float[2] x) => (float[2] y) { y = Add(x, z) }", "E201 node 0 Add uses \"z\", which nothing makes");
+    has("net (float[2] x) => (float[2] y) { y = Add(x, z) }",
+        "E201 node 0 Add uses \"z\", which nothing makes");
     has("net (float[2] x) => (float[2] z) { y = Relu(x) }", "E201 output \"z\" uses \"z\"");
-    has("net (float[2] x) => (float[2] y) { y = Relu(x)\n y = Neg(x) }", "E202 \"y\" is made twice: by node 0 Relu and by node 1 Neg");
-    has("net (float[2] x, float[2] x) => (float[2] y) { y = Relu(x) }", "E202 \"x\" is made twice: by an input and by an input");
-    has("net (float[2] x) => (float[2] y) { [\"a\"] x = Relu(x)\n y = Relu(x) }", "E202 by an input and by node 0 Relu \"a\"");
-    has("net (float[2] x) => (float[2] y) { y = Add(x, b)\n b = Relu(x) }", "E203 node 0 Add uses \"b\" before node 1 Relu makes it");
-    has("net (float[2] x) => (float[2] y) { a = Add(x, b)\n b = Relu(a)\n y = Neg(b) }", "E203 node 0 Add uses \"b\"");
-    has("net (float[2] x) => (float[2] y) { y = Add(x, y) }", "E203 node 0 Add uses \"y\" before node 0 Add makes it");
+    has("net (float[2] x) => (float[2] y) { y = Relu(x)\n y = Neg(x) }",
+        "E202 \"y\" is made twice: by node 0 Relu and by node 1 Neg");
+    has("net (float[2] x, float[2] x) => (float[2] y) { y = Relu(x) }",
+        "E202 \"x\" is made twice: by an input and by an input");
+    has("net (float[2] x) => (float[2] y) { [\"a\"] x = Relu(x)\n y = Relu(x) }",
+        "E202 by an input and by node 0 Relu \"a\"");
+    has("net (float[2] x) => (float[2] y) { y = Add(x, b)\n b = Relu(x) }",
+        "E203 node 0 Add uses \"b\" before node 1 Relu makes it");
+    has("net (float[2] x) => (float[2] y) { a = Add(x, b)\n b = Relu(a)\n y = Neg(b) }",
+        "E203 node 0 Add uses \"b\"");
+    has("net (float[2] x) => (float[2] y) { y = Add(x, y) }",
+        "E203 node 0 Add uses \"y\" before node 0 Add makes it");
 }
 
 static void operators(void **state) {
     (void)state;
     has("net (float[2] x) => (float[2] y) { [\"n\"] y = Foo(x) }",
         "E401 node 0 Foo \"n\": operator Foo of opset 17 is not supported");
-    has("<ir_version: 8, opset_import: [\"\" : 17, \"com.microsoft\" : 1]> net (float[2] x) => (float[2] y) { y = com.microsoft.Relu(x) }",
+    has("<ir_version: 8, opset_import: [\"\" : 17, \"com.microsoft\" : 1]> net (float[2] x) => (float[2] y) "
+        "{ y = com.microsoft.Relu(x) }",
         "E401 the standard operator Relu is supported: export the model without this domain");
-    has("<ir_version: 8, opset_import: [\"\" : 8]> net (float[2] x) => (float[2] y) { y = Scan(x) }", "E402 convert the model to opset 9");
+    has("<ir_version: 8, opset_import: [\"\" : 8]> net (float[2] x) => (float[2] y) { y = Scan(x) }",
+        "E402 convert the model to opset 9");
     has("<ir_version: 8, opset_import: [\"\" : 29]> net (float[2] x) => (float[2] y) { y = Relu(x) }",
         "E401 opset 29 of ai.onnx is newer than what this program knows");
     has("<ir_version: 8> net (float[2] x) => (float[2] y) { y = Relu(x) }", "E204 does not say which opset");
-    has("net (float[2] x) => (float[2] y) { y = Relu <slope = 1>(x) }", "E204 node 0 Relu: Relu of opset 17 has no attribute slope");
-    has("net (float[2] x) => (float[2] y) { y = LeakyRelu <alpha = \"1\">(x) }", "E204 attribute alpha: a float was expected, not a string");
-    has("net (float[2] x) => (float[2] y) { y = LeakyRelu <alpha = 1.0, alpha = 2.0>(x) }", "E202 attribute alpha stands twice");
+    has("net (float[2] x) => (float[2] y) { y = Relu <slope = 1>(x) }",
+        "E204 node 0 Relu: Relu of opset 17 has no attribute slope");
+    has("net (float[2] x) => (float[2] y) { y = LeakyRelu <alpha = \"1\">(x) }",
+        "E204 attribute alpha: a float was expected, not a string");
+    has("net (float[2] x) => (float[2] y) { y = LeakyRelu <alpha = 1.0, alpha = 2.0>(x) }",
+        "E202 attribute alpha stands twice");
     has("net (float[2] x) => (float[2] y) { y = Relu(x, x) }", "E205 Relu takes 1 inputs, not 2");
     has("net (float[2] x) => (float[2] y) { y = Add(x, ) }", "E205 Add takes 2 inputs, not 1");
     has("net (float[2] x) => (float[2] y) { y = Add(, x) }", "E205 input 0 is left out");
@@ -299,22 +328,33 @@ static void operators(void **state) {
 static void all_at_once(void **state) {
     (void)state;
     has("net (float[2] x, float[3] w) => (float[2] y, float[2] q) {\n"
-        " a = Foo(x)\n b = Relu(a)\n c = Bar(b)\n d = Add(b, c)\n e = Add(x, w)\n f = Mul(e, e)\n y = Concat(d, f)\n q = Baz(f) }",
-        "E401 operator Foo\nE401 operator Bar\nE301 node 4 Add: dims 2 and 3 do not broadcast\nE401 operator Baz");
+        " a = Foo(x)\n b = Relu(a)\n c = Bar(b)\n d = Add(b, c)\n e = Add(x, w)\n f = Mul(e, e)\n y = "
+        "Concat(d, f)\n q = Baz(f) }",
+        "E401 operator Foo\nE401 operator Bar\nE301 node 4 Add: dims 2 and 3 do not broadcast\nE401 operator "
+        "Baz");
 }
 
 static void types(void **state) {
     (void)state;
-    has("net (float x, map(string, float[2]) m) => (float[2] y) { y = Relu(m) }", "E402 input \"m\" is a map");
+    has("net (float x, map(string, float[2]) m) => (float[2] y) { y = Relu(m) }",
+        "E402 input \"m\" is a map");
     has("net (seq(seq(float[2])) s) => (float[2] y) { y = Relu(s) }", "E402 input \"s\" is a nested type");
-    has("net (sparse_tensor(float[2]) s) => (float[2] y) { y = Relu(s) }", "E402 input \"s\" is a sparse tensor");
-    has("net (float[2] x) => (int64[2] y) { y = Relu(x) }", "E302 output \"y\" is declared as i64 of 1 axes, but it is f32[2]");
-    has("net (float[2] x) => (float[2,1] y) { y = Relu(x) }", "E301 output \"y\" is declared as f32 of 2 axes, but it is f32[2]");
-    has("net (float[2] x, int64[2] w = {1, 2}) => (float[2] y) <int64[2] v = {1}> { y = Relu(x) }", "E206 initializer \"v\"");
-    has("net (float[4611686018427387904] x) => (float[N] y) { y = Relu(x) }", "E505 input \"x\": its size overflows");
-    has("net (float[3000000000,3000000000] x) => (float[N] y) { y = Relu(x) }", "E505 input \"x\": its size overflows");
-    has("net (float[3000000000,1] x, float[1,3000000000] z) => (float[N,M] y) { y = Add(x, z) }", "E505 node 0 Add: the size of");
-    has("net (float[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] x) => (float[N,M] y) { y = Add(x, x) }", "E402 input \"x\" has 17 axes");
+    has("net (sparse_tensor(float[2]) s) => (float[2] y) { y = Relu(s) }",
+        "E402 input \"s\" is a sparse tensor");
+    has("net (float[2] x) => (int64[2] y) { y = Relu(x) }",
+        "E302 output \"y\" is declared as i64 of 1 axes, but it is f32[2]");
+    has("net (float[2] x) => (float[2,1] y) { y = Relu(x) }",
+        "E301 output \"y\" is declared as f32 of 2 axes, but it is f32[2]");
+    has("net (float[2] x, int64[2] w = {1, 2}) => (float[2] y) <int64[2] v = {1}> { y = Relu(x) }",
+        "E206 initializer \"v\"");
+    has("net (float[4611686018427387904] x) => (float[N] y) { y = Relu(x) }",
+        "E505 input \"x\": its size overflows");
+    has("net (float[3000000000,3000000000] x) => (float[N] y) { y = Relu(x) }",
+        "E505 input \"x\": its size overflows");
+    has("net (float[3000000000,1] x, float[1,3000000000] z) => (float[N,M] y) { y = Add(x, z) }",
+        "E505 node 0 Add: the size of");
+    has("net (float[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] x) => (float[N,M] y) { y = Add(x, x) }",
+        "E402 input \"x\" has 17 axes");
 }
 
 static void without_shape(Ctx *c, PbModel *m) {
@@ -351,7 +391,8 @@ static void faulty_names(Ctx *c, PbModel *m) {
 
 static void printable(const char *s) {
     for (; *s; s++)
-        if ((*s < ' ' && *s != '\n') || *s == 127 || (unsigned char)*s > 127) fail_msg("byte %d in: %s", *s, s);
+        if ((*s < ' ' && *s != '\n') || *s == 127 || (unsigned char)*s > 127)
+            fail_msg("byte %d in: %s", *s, s);
 }
 
 static void hostile_names(void **state) {
@@ -418,12 +459,17 @@ static void mutated(const char *bytes, size_t n, int rounds) {
 static void damaged(void **state) {
     (void)state;
     static const char *const models[] = {
-        LOCAL "net (float[N,3] x, int64[2] s, float[2] w = {1, 2}) => (float[N,3] y, float[a,b] r) <float[3] v = {1, 2, 3}>\n"
-        "{ [\"n\"] t = Add(x, v)\n y = l.f <alpha = 0.5>(t)\n r = Reshape(t, s)\n q = Transpose <perm = [1, 0]>(t)\n"
-        " z = Concat <axis = 1>(t, y) }\n" BODY("f <alpha: float = 0.25> (a) => (c) { c = LeakyRelu <alpha: float = @alpha>(a) }"),
-        OPSET "net (bool c, float[2] x) => (float[2] y) { y = If(c) <then_branch = a () => (float[2] u) { u = Neg(x) },"
+        LOCAL "net (float[N,3] x, int64[2] s, float[2] w = {1, 2}) => (float[N,3] y, float[a,b] r) <float[3] "
+              "v = {1, 2, 3}>\n"
+              "{ [\"n\"] t = Add(x, v)\n y = l.f <alpha = 0.5>(t)\n r = Reshape(t, s)\n q = Transpose <perm "
+              "= [1, 0]>(t)\n"
+              " z = Concat <axis = 1>(t, y) }\n" BODY(
+                  "f <alpha: float = 0.25> (a) => (c) { c = LeakyRelu <alpha: float = @alpha>(a) }"),
+        OPSET "net (bool c, float[2] x) => (float[2] y) { y = If(c) <then_branch = a () => (float[2] u) { u "
+              "= Neg(x) },"
               " else_branch = b () => (float[2] u) { u = Relu(x) }> }",
-        OPSET "net (int64 n, bool c, float[2] x) => (float[2] y, float[k,2] z) { y, z = Loop(n, c, x) <body = b (int64 i, bool d, float[2] h)"
+        OPSET "net (int64 n, bool c, float[2] x) => (float[2] y, float[k,2] z) { y, z = Loop(n, c, x) <body "
+              "= b (int64 i, bool d, float[2] h)"
               " => (bool d, float[2] g, float[2] g) { g = Add(h, h) }> }"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         Ctx *c = gd_open(NULL);
@@ -449,7 +495,8 @@ static const char *text_of(Graph *g) {
 /* The graph passes add what texts say of order, place and groups. */
 static void load(Ctx *c, void *arg) {
     Job *j = arg;
-    PassOptions o = {.opt = 2, .machine = {.lanes = 8, .registers = 16, .fma = true, .l1 = 32 << 10, .l2 = 512 << 10}};
+    PassOptions o = {.opt = 2,
+                     .machine = {.lanes = 8, .registers = 16, .fma = true, .l1 = 32 << 10, .l2 = 512 << 10}};
     gd_set_stage(c, "import");
     Graph *g = front_read(c, j->file.path, &j->options);
     graph_verify(g);
@@ -470,7 +517,8 @@ static void one_file(const char *path, bool symbolic) {
     int status = gd_enter(c, load, &j);
     if (status == EXIT_OK) reads_back(j.printed);
     else {
-        if (status != EXIT_UNSUPPORTED && status != EXIT_INVALID) fail_msg("%s: status %d: %s", path, status, gd_diag(c, 0)->message);
+        if (status != EXIT_UNSUPPORTED && status != EXIT_INVALID)
+            fail_msg("%s: status %d: %s", path, status, gd_diag(c, 0)->message);
         for (int i = 0; i < gd_error_count(c); i++) printable(gd_diag(c, i)->message);
         if (getenv("GRADC_VERBOSE")) printf("%s\n", gd_diag(c, 0)->message);
     }
@@ -498,12 +546,21 @@ static void every_model(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(simple),          cmocka_unit_test(outputs_of_any_sort), cmocka_unit_test(constants),
-        cmocka_unit_test(data_dims),       cmocka_unit_test(open_dims),           cmocka_unit_test(functions),
-        cmocka_unit_test(calls_are_counted), cmocka_unit_test(subgraphs),         cmocka_unit_test(subgraph_faults),
-        cmocka_unit_test(names),           cmocka_unit_test(operators),           cmocka_unit_test(all_at_once),
-        cmocka_unit_test(types),           cmocka_unit_test(hostile_names),       cmocka_unit_test(damaged),
-        cmocka_unit_test(every_model)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(simple),
+                                       cmocka_unit_test(outputs_of_any_sort),
+                                       cmocka_unit_test(constants),
+                                       cmocka_unit_test(data_dims),
+                                       cmocka_unit_test(open_dims),
+                                       cmocka_unit_test(functions),
+                                       cmocka_unit_test(calls_are_counted),
+                                       cmocka_unit_test(subgraphs),
+                                       cmocka_unit_test(subgraph_faults),
+                                       cmocka_unit_test(names),
+                                       cmocka_unit_test(operators),
+                                       cmocka_unit_test(all_at_once),
+                                       cmocka_unit_test(types),
+                                       cmocka_unit_test(hostile_names),
+                                       cmocka_unit_test(damaged),
+                                       cmocka_unit_test(every_model)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

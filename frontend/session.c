@@ -47,9 +47,23 @@ void build_read(Build *b) {
     if (b->pass.timing) b->pass.timing(b->pass.arg, "read", session_now() - start);
 }
 
+static bool stops_before_loops(const char *pass) {
+    const Pass *p = pass ? pass_named(pass) : NULL;
+    return pass && (!p || p->level != PASS_LOOP);
+}
+
+/* The work of the nests is counted straight after lowering, while their loops are plain. */
 void build_passes(Build *b) {
-    if (b->graph) b->program = passes_run(b->graph, &b->pass);
-    else passes_resume(b->program, &b->pass);
+    PassOptions first = b->pass;
+    bool more = !stops_before_loops(b->pass.stop_after);
+    if (!b->graph) {
+        passes_resume(b->program, &b->pass);
+        return;
+    }
+    if (more) first.stop_after = "lower";
+    b->program = passes_run(b->graph, &first);
+    if (b->program) session_count(b->program);
+    if (more) passes_resume(b->program, &b->pass);
 }
 
 void build_finish(Build *b) {

@@ -61,6 +61,7 @@ double session_now(void);
 GD_NORETURN void session_fail(Ctx *c, const GradcError *e);
 /* The table of a program's ports, for what only asks for those: no run. */
 const GradcProgram *session_ports(const Program *p);
-double session_macs(Program *p);
+void session_count(Program *p); /* NestInfo.macs, of a program fresh from lowering */
+double session_macs(Program *p);  /* their sum */
 const NestInfo *session_nest(Program *p, int i); /* in the order of the profile; NULL past the last */
 #endif

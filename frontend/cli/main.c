@@ -31,7 +31,7 @@ static const struct { const char *name, *value, *verbs, *doc; } owns[OWNS] = {
     [ALL] = {"all", NULL, "ir", "the IR after every pass"},
     [CHANGED] = {"changed", NULL, "ir", "the IR after every pass that changed it"},
     [FULL] = {"full", NULL, "ir", "with the constants' data: can be read again as .gir or .lir"},
-    [DATA] = {"data", "DIR", "bench run", "inputs from DIR: NAME.npy"},
+    [DATA] = {"data", "DIR", "bench", "inputs from DIR: NAME.npy or input_K.pb"},
     [SECONDS] = {"seconds", "S", "bench", "how long to measure (3)"},
     [RTOL] = {"rtol", "X", "verify", "relative tolerance (1e-3)"},
     [ATOL] = {"atol", "X", "verify", "absolute tolerance (1e-7)"},
@@ -99,7 +99,7 @@ static void help_common(void) {
     for (int i = 0; (o = gradc_option_at(i)).name; i++) help_option(o.name, o.value, o.doc);
     for (int i = 0; i < OWNS; i++)
         if (!owns[i].verbs) help_option(owns[i].name, owns[i].value, owns[i].doc);
-    puts("\npasses, in order; --no-NAME leaves out one with a level in front");
+    puts("\npasses, in order, with the lowest level that runs them; --no-NAME leaves one of those out");
     GradcPassInfo p;
     for (int i = 0; (p = gradc_pass_at(i)).name; i++) {
         if (p.optional) printf("  -O%d  %-14s %s\n", p.lowest_opt, p.name, p.doc);
@@ -132,13 +132,11 @@ static int help(const char *verb) {
 /* ---- words ---- */
 
 static int real(const Cli *c, const char *name, const char *value, double *out) {
-    GradcError e;
     float single;
     char *end;
     strtod(value, &end);
     *out = gradc_read_decimal(value, &single);
     if (*value && !*end && *out >= 0 && strlen(value) < 400) return 0;
-    (void)e;
     return cli_fail(c, 601, NULL, "--%s: \"%.60s\" is not a number", name, value);
 }
 

@@ -152,7 +152,7 @@ static int by_time(const void *a, const void *b) {
 }
 
 /* The slowest first. Times are of one run of the model. */
-static void print_profile(const Cli *c, const GradcBench *b) {
+static void print_profile(const GradcBench *b) {
     uint64_t sum = 0;
     GradcNest *n = malloc(((size_t)b->nnests + 1) * sizeof *n);
     if (!n) return;
@@ -165,11 +165,10 @@ static void print_profile(const Cli *c, const GradcBench *b) {
         printf("%9.1f %5.1f%% %8.1f  %-14s  %s; %s\n", us, sum ? 100.0 * (double)n[i].ns / (double)sum : 0,
                n[i].macs > 0 && us > 0 ? 2e-3 * n[i].macs / us : 0, n[i].name, n[i].source, n[i].schedule);
     }
-    (void)c;
     free(n);
 }
 
-static void bench_text(const Cli *c, const GradcBench *b) {
+static void bench_text(const GradcBench *b) {
     char macs[32];
     printf("%d runs on %d thread%s, compiled in %.2f s\n", b->samples, b->threads, b->threads > 1 ? "s" : "", b->compile_seconds);
     printf("min %.4g ms  median %.4g ms  p95 %.4g ms\n", b->min_ms, b->median_ms, b->p95_ms);
@@ -177,7 +176,7 @@ static void bench_text(const Cli *c, const GradcBench *b) {
     if (b->peak_gflops > 0)
         printf(", %.1f %% of %.0f GFLOP/s (measured: one core times %d)", 100 * b->gflops / b->peak_gflops, b->peak_gflops, b->threads);
     putchar('\n');
-    if (b->nnests) print_profile(c, b);
+    if (b->nnests) print_profile(b);
 }
 
 /* NAME=@DIR/NAME.npy for every input. */
@@ -212,7 +211,7 @@ int cli_bench(Cli *c) {
         json_t *j = bench_json(&b);
         json_object_set_new(j, "model", json_string(c->model));
         print_json(j);
-    } else if (!status) bench_text(c, &b);
+    } else if (!status) bench_text(&b);
     for (int i = 0; c->data && i < c->nwords; i++) free((char *)c->words[i]);
     return status;
 }

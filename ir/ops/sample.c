@@ -56,30 +56,31 @@ static Expr *sample_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 
 static bool sample_rereads(const Node *n, int i) { (void)n; return i == 0; }
 
-/* Along one axis with an index for each place on it: a product with the matrix that says which element goes where. */
+/* The index tensor of axis k, of the output's shape and inside x. */
+static Value *whole_index(Graph *g, const Node *n, int k) {
+    const Value *x = n->in[0], *y = n->out[0];
+    Expr *size = x->dim[node_attr(n, "axes")->ints[k]];
+    Value *last = build_scalar(g, I64, expr_sub(g->c, size, expr_int(g->c, 1)));
+    Value *inside = make(g, "max", make(g, "min", n->in[k + 1], last), const_scalar(g, I64, 0));
+    return build_broadcast(g, inside, y->rank, y->dim);
+}
+
+/* Each element of dy is added where its element of x came from. */
 static void sample_grad(Grad *G, Node *n, Value *const *dy) {
     Graph *g = G->g;
-    Ctx *c = g->c;
     const Attr *axes = node_attr(n, "axes");
-    Value *x = n->in[0], *index = n->nin == 2 ? n->in[1] : NULL;
-    bool vector = index && index->rank > 0 && index->rank == x->rank - (int)axes->ints[0];
-    for (int i = 1; vector && i < index->rank; i++) vector = is_value(index->dim[i], 1);
-    if (!vector) { node_error(n, 402, NULL, "there is no gradient of sampling at computed places"); return; }
-    int axis = (int)axes->ints[0], rank = x->rank;
-    int64_t perm[MAX_RANK], from = axis, to = 0;
-    Expr *dim[] = {index->dim[0], x->dim[axis]};
-    Value *column = build_reshape(g, index, 2, (Expr *[]){index->dim[0], expr_int(c, 1)});
-    Value *last = build_scalar(g, I64, expr_sub(c, x->dim[axis], expr_int(c, 1)));
-    column = make(g, "clip", column, const_scalar(g, I64, 0), last);
-    Node *m = node_begin(g, "contract");
+    Value *x = n->in[0], *y = n->out[0], *at[MAX_RANK];
+    bool single = axes->n == 1;
+    for (int i = 0; i < x->rank; i++) at[i] = single ? NULL : build_iota(g, I64, y->rank, y->dim, i);
+    for (int k = 0; k < axes->n; k++) at[axes->ints[k]] = whole_index(g, n, k);
+    for (int i = 0; i < x->rank && !single; i++) at[i] = build_unsqueeze(g, at[i], y->rank);
+    Node *m = node_begin(g, single ? "scatter_elements" : "scatter_nd");
+    node_input(m, build_broadcast(g, const_scalar(g, x->dt, 0), x->rank, x->dim));
+    node_input(m, single ? at[axes->ints[0]] : build_concat(g, x->rank, at, y->rank));
     node_input(m, dy[0]);
-    node_input(m, build_cast(g, make(g, "equal", column, build_iota(g, I64, 2, dim, 1)), x->dt));
-    node_ints(m, "a_batch", 0, NULL);
-    node_ints(m, "b_batch", 0, NULL);
-    node_ints(m, "a_contract", 1, &from);
-    node_ints(m, "b_contract", 1, &to);
-    for (int i = 0; i < rank; i++) perm[i] = i < axis ? i : i == axis ? rank - 1 : i - 1;
-    grad_add(G, x, build_transpose(g, node_finish(m), perm));
+    if (single) node_int(m, "axis", axes->ints[0]);
+    node_string(m, "reduction", "add");
+    grad_add(G, x, node_finish(m));
 }
 
 Value *build_sample(Graph *g, Value *x, int count, const int64_t *axes, Value *const *index) {

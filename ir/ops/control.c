@@ -644,8 +644,9 @@ static void import_if(Import *n) {
     Value *cond = n->in[0];
     const ImportAttr *attr[] = {import_attr(n, "then_branch"), import_attr(n, "else_branch")};
     if (cond->dt != BOOL) { import_error(n, 302, NULL, "the condition is %s, not bool", gd_dtypes[cond->dt].name); return; }
-    if (cond->data && value_known(cond)) {
-        Graph *taken = n->region(n, attr[*(const uint8_t *)cond->data ? 0 : 1], 0, NULL);
+    Expr *known = value_known(cond) && is_value(value_count(g->c, cond), 1) ? value_elem(g, cond, 0) : NULL;
+    if (known && is_const(known)) {
+        Graph *taken = n->region(n, attr[known->bits ? 0 : 1], 0, NULL);
         if (!taken) return;
         splice(g, taken);
         for (int i = 0; i < n->nout && i < taken->out.n; i++) n->out[i] = taken->out.v[i];

@@ -69,6 +69,87 @@ static Value *do_running(Graph *g, Value *const *in) {
     return node_finish(n);
 }
 
+/* Positions as a constant; negative ones count from the end. */
+static Value *indices(Graph *g, int rank, const int64_t *dim, const int64_t *v) {
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= dim[i];
+    int64_t *data = gd_alloc_aligned(g->c, (size_t)n * sizeof *data);
+    memcpy(data, v, (size_t)n * sizeof *data);
+    return graph_const(g, I64, rank, dim, data);
+}
+/* A reader or (with updates u) a writer of x at i, attr being its axis or number of batch axes. */
+static Value *at(Graph *g, const char *op, Value *x, Value *i, Value *u, const char *attr, int64_t v) {
+    Node *n = node_begin(g, op);
+    node_input(n, x);
+    node_input(n, i);
+    if (u) node_input(n, u);
+    node_int(n, attr, v);
+    if (u) node_string(n, "reduction", k.mode ? "add" : "none");
+    return node_finish(n);
+}
+static Value *do_gather(Graph *g, Value *const *in) { return at(g, "gather", in[0], indices(g, 2, DIMS(2, 2), DIMS(0, -1, 2, 0)), NULL, "axis", 1); }
+static Value *do_gather_elements(Graph *g, Value *const *in) {
+    return at(g, "gather_elements", in[0], indices(g, 3, DIMS(2, 2, 2), DIMS(0, -1, 2, 0, 1, 1, 1, 1)), NULL, "axis", 2);
+}
+static Value *do_gather_nd(Graph *g, Value *const *in) {
+    return at(g, "gather_nd", in[0], indices(g, 3, DIMS(2, 2, 1), DIMS(0, -1, 2, 2)), NULL, "batch_dims", 1);
+}
+static Value *some_rows(Graph *g, Value *x) { return build_slice_axis(g, build_reverse(g, x, 2), 1, num(g, 0), num(g, 2)); }
+static Value *do_scatter_elements(Graph *g, Value *const *in) {
+    return at(g, "scatter_elements", in[0], indices(g, 3, DIMS(1, 2, 1), DIMS(2, -3)), some_rows(g, in[0]), "axis", 1);
+}
+static Value *do_scatter_nd(Graph *g, Value *const *in) {
+    return at(g, "scatter_nd", in[0], indices(g, 3, DIMS(2, 2, 1), DIMS(2, -3, 1, 0)), some_rows(g, in[0]), "batch_dims", 1);
+}
+static Value *do_topk(Graph *g, Value *const *in) {
+    Node *n = node_begin(g, "argsort");
+    node_input(n, in[0]);
+    node_int(n, "axis", 2);
+    node_int(n, "descending", 1);
+    return at(g, "gather_elements", in[0], build_slice_axis(g, node_finish(n), 2, num(g, 0), num(g, 2)), NULL, "axis", 2);
+}
+static Value *do_reverse_sequence(Graph *g, Value *const *in) {
+    Node *n = node_begin(g, "reverse_sequence");
+    node_input(n, in[0]);
+    node_input(n, indices(g, 1, DIMS(3), DIMS(1, 4, 2)));
+    node_int(n, "batch_axis", 1);
+    node_int(n, "time_axis", 2);
+    return node_finish(n);
+}
+static Value *square(Graph *g, Value *x) { return build_slice_axis(g, x, 2, num(g, 0), num(g, 3)); }
+static Value *do_diagonal(Graph *g, Value *const *in) {
+    Node *n = node_begin(g, "diagonal");
+    node_input(n, square(g, in[0]));
+    node_int(n, "first", 1);
+    node_int(n, "second", 2);
+    return node_finish(n);
+}
+static Value *do_det(Graph *g, Value *const *in) { return make(g, "det", square(g, in[0])); }
+static Value *do_pick(Graph *g, Value *const *in) {
+    Node *n = node_begin(g, "pick");
+    node_input(n, square(g, in[0]));
+    node_input(n, build_reverse(g, in[0], 0));
+    node_dim(n, "which", num(g, k.mode));
+    return node_finish(n);
+}
+static Value *blocks(Graph *g, const char *op, Value *x, const char *sizes, int n, Expr *const *size) {
+    Node *m = node_begin(g, op);
+    node_input(m, x);
+    node_dims(m, sizes, n, size);
+    node_ints(m, "strides", 2, DIMS(2, 1));
+    node_ints(m, "dilations", 2, DIMS(1, 2));
+    node_ints(m, "pads", 2, DIMS(1, 1));
+    return node_finish(m);
+}
+static Value *do_col2im(Graph *g, Value *const *in) {
+    Value *x = build_reshape(g, in[0], 6, EXPRS(num(g, 1), num(g, 1), num(g, 2), num(g, 3), num(g, 2), num(g, 2)));
+    return blocks(g, "col2im", x, "image", 2, EXPRS(num(g, 4), num(g, 5)));
+}
+static Value *do_im2col(Graph *g, Value *const *in) {
+    Value *x = build_reshape(g, in[0], 4, EXPRS(num(g, 1), num(g, 1), num(g, 4), num(g, 6)));
+    return blocks(g, "im2col", x, "sizes", 4, EXPRS(num(g, 2), num(g, 3), num(g, 3), num(g, 4)));
+}
+
 /* ---- running them ---- */
 
 typedef Value *Build(Graph *g, Value *const *in);
@@ -189,7 +270,30 @@ static void test_running(void **state) {
     }
 }
 
+static void test_gathers(void **state) {
+    (void)state;
+    check("gather", do_gather);
+    check("gather_elements", do_gather_elements);
+    check("gather_nd", do_gather_nd);
+    check("topk", do_topk);
+    check("reverse_sequence", do_reverse_sequence);
+    for (k.mode = 0; k.mode < 2; k.mode++) {
+        check("scatter_elements", do_scatter_elements);
+        check("scatter_nd", do_scatter_nd);
+        check("pick", do_pick);
+    }
+}
+
+static void test_matrices(void **state) {
+    (void)state;
+    check("diagonal", do_diagonal);
+    check("det", do_det);
+    check("col2im", do_col2im);
+    check("im2col", do_im2col);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_views), cmocka_unit_test(test_reductions), cmocka_unit_test(test_running)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_views), cmocka_unit_test(test_reductions), cmocka_unit_test(test_running),
+                                       cmocka_unit_test(test_gathers), cmocka_unit_test(test_matrices)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@ static void pick_shape(Node *n) {
     Ctx *c = n->graph->c;
     Expr *dim[MAX_RANK];
     const Value *last = n->in[n->nin - 1];
+    if (!type_eq(node_attr(n, "which")->dim->type, scalar(I64))) { node_error(n, 204, NULL, "attribute which is no integer"); return; }
     for (int k = 0; last && k < last->rank; k++) dim[k] = last->dim[k];
     for (int i = n->nin - 2; i >= 0; i--) {
         const Value *v = n->in[i];

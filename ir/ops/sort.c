@@ -221,8 +221,7 @@ static void renumber(Lower *L, Node *n, Buf *rank) {
     Buf *first = lower_buf(L, n->out[0]), *inverse = lower_buf(L, n->out[1]), *groups = lower_reg(L, I64, "groups");
     lower_store(L, groups, NULL, expr_int(c, 0));
     Expr *i = lower_open(L, "i", m, false), *head = lower_let(L, "head", lower_load(L, rank, &i)), *g = lower_let(L, "g", lower_load(L, groups, NULL));
-    Stmt *s = lower_open_if(L, expr2(c, E_EQ, head, i));
-    (void)s;
+    lower_open_if(L, expr2(c, E_EQ, head, i));
     lower_store(L, first, &g, i);
     lower_store(L, inverse, &i, g);
     lower_store(L, groups, NULL, expr_add(c, g, one));
@@ -288,13 +287,18 @@ static void nms_shape(Node *n) {
     Ctx *c = n->graph->c;
     const Value *boxes = n->in[0], *scores = n->in[1], *order = n->in[2];
     Expr *dim[2], *one = expr_int(c, 1);
-    if (boxes->rank != 3 || scores->rank != 3 || order->rank != 3 || boxes->dt != scores->dt || !dt_int(order->dt)) {
+    if (boxes->rank != 3 || scores->rank != 3 || order->rank != 3 || boxes->dt != scores->dt || !dt_int(order->dt) || dt_int(boxes->dt)) {
         node_error(n, 301, NULL, "boxes of [batch, boxes, 4] and scores of [batch, classes, boxes] are expected");
         return;
     }
     node_same_dim(n, boxes->dim[0], scores->dim[0], "boxes and scores have different batches");
     node_same_dim(n, boxes->dim[1], scores->dim[2], "there is not one score for each box");
     node_require(n, expr2(c, E_EQ, boxes->dim[2], expr_int(c, 4)), "a box does not have 4 numbers");
+    for (int i = 3; i < n->nin; i++)
+        if (n->in[i] && (n->in[i]->rank || (i == 3 && !dt_int(n->in[i]->dt)))) {
+            node_error(n, 302, NULL, "input %d is %s, not a single number", i, value_type_text(c, n->in[i]));
+            return;
+        }
     dim[0] = value_count(c, scores);
     dim[1] = expr_int(c, 3);
     node_out(n, 0, I64, 2, dim);
@@ -337,12 +341,13 @@ static Expr *overlaps(Ctx *c, const Box *a, const Box *b, Expr *threshold) {
 static void nms_lower(Lower *L, Node *n) {
     Ctx *c = L->c;
     Value *scores = n->in[1];
+    DType wide = dt_small(scores->dt) ? F32 : scores->dt;
     Buf *y = lower_buf(L, n->out[0]), *total = lower_buf(L, n->out[1]);
     Buf *found = lower_reg(L, I64, "found"), *stays = lower_reg(L, BOOL, "stays"), *other = lower_reg(L, I64, "other");
     Expr *zero = expr_int(c, 0), *one = expr_int(c, 1), *two = expr_int(c, 2);
     Expr *most = lower_let(L, "most", expr_cast(c, lower_elem(L, n->in[3], NULL), I64));
-    Expr *overlap = lower_let(L, "overlap", widen(c, lower_elem(L, n->in[4], NULL)));
-    Expr *lowest = n->nin > 5 && n->in[5] ? lower_let(L, "lowest", widen(c, lower_elem(L, n->in[5], NULL))) : NULL;
+    Expr *overlap = lower_let(L, "overlap", expr_cast(c, lower_elem(L, n->in[4], NULL), wide));
+    Expr *lowest = n->nin > 5 && n->in[5] ? lower_let(L, "lowest", expr_cast(c, lower_elem(L, n->in[5], NULL), wide)) : NULL;
     lower_store(L, found, NULL, zero);
     Expr *b = lower_open(L, "b", scores->dim[0], false), *cls = lower_open(L, "c", scores->dim[1], false);
     Expr *start = lower_let(L, "start", lower_load(L, found, NULL)), *k = lower_open(L, "k", scores->dim[2], false), *at[] = {b, cls, k};
@@ -382,7 +387,7 @@ static void import_nms(Import *n) {
     Value *boxes = n->in[0], *scores = n->in[1], *count = scalar_of(g, import_in(n, 2));
     Value *overlap = scalar_of(g, import_in(n, 3)), *lowest = scalar_of(g, import_in(n, 4));
     if (scores->rank != 3) { import_error(n, 301, NULL, "the scores have %d axes, not 3", scores->rank); return; }
-    Expr *per_class = scores->dim[2], *zero = expr_int(c, 0), *one = expr_int(c, 1);
+    Expr *per_class = scores->dim[2], *zero = expr_int(c, 0);
     if (count && count->rank == 0 && value_ints(g, count, 1, &most)) per_class = least(c, per_class, expr2(c, E_MAX, expr_int(c, most), zero));
     Node *m = node_begin(g, "nms");
     node_input(m, boxes);
@@ -397,7 +402,6 @@ static void import_nms(Import *n) {
     if (!count) per_class = zero;
     Expr *bound = expr_mul(c, expr_mul(c, scores->dim[0], scores->dim[1]), per_class);
     Expr **found = value_read(g, m->out[1], "selected", bound), *start[] = {zero, zero}, *size[] = {found[0], expr_int(c, 3)};
-    (void)one;
     n->out[0] = build_slice(g, m->out[0], start, size, NULL);
 }
 

@@ -19,7 +19,7 @@ step "compiling $here/fashion_cnn.onnx"
 build/gradc compile $here/fashion_cnn.onnx --emit c -o "$out/c"
 build/gradc compile $here/fashion_cnn.onnx -o "$out/fashion_cnn"
 build/gradc ir $here/fashion_cnn.onnx --dump-ir "$out/ir" >/dev/null
-cc -O3 -march=native -fopenmp -I "$out/c" -o "$out/classify" $here/classify.c "$out"/c/fashion_cnn.c -lz
+cc -O3 -march=native -fopenmp -I "$out/c" -o "$out/classify" $here/classify.c "$out"/c/fashion_cnn.c -lz -lm
 
 step "classifying the 10,000 test images"
 "$out/classify"

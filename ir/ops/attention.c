@@ -1,6 +1,6 @@
-/* Attention in its forms: products, a mask and softmax, in composite text. Heads become axis 1: [batch, heads, length, size].
-   A key that may not be seen has the score -inf; a row that sees no key at all is zero. What is stored in fewer bits than f32
-   is computed in f32 and rounded at the end. */
+/* Attention in its forms: products, a mask and softmax, in composite text. Heads become axis 1: [batch,
+   heads, length, size]. A key that may not be seen has the score -inf; a row that sees no key at all is zero.
+   What is stored in fewer bits than f32 is computed in f32 and rounded at the end. */
 #include "build.h"
 #include "loops.h"
 #include <math.h>
@@ -63,8 +63,9 @@ static Value *formula(Graph *g, const char *text, const Map *values) {
 }
 
 /* Over the last axis of four; rows of -inf become 0. */
-#define SOFTMAX "m = reduce_max(x, axes=[3]); e = exp(x - detach(m == -inf ? 0 : m)); " \
-                "s = reduce_sum(e, axes=[3]); e / (s == 0 ? 1 : s)"
+#define SOFTMAX                                                                                              \
+    "m = reduce_max(x, axes=[3]); e = exp(x - detach(m == -inf ? 0 : m)); "                                  \
+    "s = reduce_sum(e, axes=[3]); e / (s == 0 ? 1 : s)"
 
 static Value *softmax(Graph *g, Value *x) {
     Map *values = map_new(g->c);
@@ -74,7 +75,12 @@ static Value *softmax(Graph *g, Value *x) {
 
 /* ---- Attention ---- */
 
-typedef struct Heads { Value *q, *k, *v; Expr *past; DType t; bool three; } Heads;
+typedef struct Heads {
+    Value *q, *k, *v;
+    Expr *past;
+    DType t;
+    bool three;
+} Heads;
 
 static bool read_heads(Import *n, Heads *h) {
     Value **in[] = {&h->q, &h->k, &h->v};
@@ -99,7 +105,10 @@ static bool read_heads(Import *n, Heads *h) {
 static bool join_past(Import *n, Heads *h) {
     Value *key = import_in(n, 4), *value = import_in(n, 5);
     if (!key && !value) return true;
-    if (!key || !value) { import_error(n, 205, NULL, "past_key and past_value come together"); return false; }
+    if (!key || !value) {
+        import_error(n, 205, NULL, "past_key and past_value come together");
+        return false;
+    }
     if (key->rank != 4 || value->rank != 4) return false;
     h->past = key->dim[2];
     h->k = build_concat(n->g, 2, (Value *[]){key, h->k}, 2);
@@ -125,8 +134,10 @@ static Value *visible(Import *n, const Heads *h) {
         seen = make(g, "less", j, length);
     }
     if (!causal && left < 0 && right < 0) return seen;
-    Value *offset = length ? make(g, "sub", length, build_scalar(g, I64, h->q->dim[2])) : build_scalar(g, I64, h->past);
-    Value *ahead = make(g, "sub", j, make(g, "add", i, offset)); /* how far key j lies behind the query's place */
+    Value *offset =
+        length ? make(g, "sub", length, build_scalar(g, I64, h->q->dim[2])) : build_scalar(g, I64, h->past);
+    Value *ahead =
+        make(g, "sub", j, make(g, "add", i, offset)); /* how far key j lies behind the query's place */
     if (causal) seen = both(g, seen, make(g, "less_equal", ahead, const_scalar(g, I64, 0)));
     if (right >= 0) seen = both(g, seen, make(g, "less_equal", ahead, const_scalar(g, I64, (double)right)));
     if (left >= 0) seen = both(g, seen, make(g, "less_equal", const_scalar(g, I64, (double)-left), ahead));
@@ -139,12 +150,14 @@ static Value *whole_mask(Import *n, Value *mask, Expr *keys) {
     int last = mask->rank - 1;
     if (mask->rank < 1 || mask->dim[last] == keys) return mask;
     Expr *lo[MAX_RANK], *hi[MAX_RANK], *missing = expr_sub(c, keys, mask->dim[last]);
-    import_require(n, expr2(c, E_LE, expr_int(c, 0), missing), "the mask has more columns than there are keys");
+    import_require(n, expr2(c, E_LE, expr_int(c, 0), missing),
+                   "the mask has more columns than there are keys");
     for (int i = 0; i <= last; i++) {
         lo[i] = expr_int(c, 0);
         hi[i] = i == last ? missing : lo[i];
     }
-    return build_pad(n->g, mask, lo, hi, NULL, const_scalar(n->g, mask->dt, mask->dt == BOOL ? 0 : -INFINITY));
+    return build_pad(n->g, mask, lo, hi, NULL,
+                     const_scalar(n->g, mask->dt, mask->dt == BOOL ? 0 : -INFINITY));
 }
 
 /* Scores with the mask and what is not visible. */
@@ -171,7 +184,8 @@ static Value *scaled(Import *n, Value *q) {
     int64_t size;
     if (import_has(n, "scale")) return make(g, "mul", q, const_scalar(g, q->dt, scale));
     if (is_int(q->dim[3], &size)) return make(g, "mul", q, const_scalar(g, q->dt, 1 / sqrt((double)size)));
-    return make(g, "div", q, make(g, "sqrt", build_scalar(g, q->dt, expr2(c, E_MAX, q->dim[3], expr_int(c, 1)))));
+    return make(g, "div", q,
+                make(g, "sqrt", build_scalar(g, q->dt, expr2(c, E_MAX, q->dim[3], expr_int(c, 1)))));
 }
 
 static void import_attention(Import *n) {
@@ -180,9 +194,13 @@ static void import_attention(Import *n) {
     if (!import_need(n, 3, 7) || !read_heads(n, &h) || !join_past(n, &h)) return;
     int64_t mode = import_int(n, "qk_matmul_output_mode", 0);
     double softcap = import_float(n, "softcap", 0);
-    DType w = wide_type(h.t), precise = import_int(n, "softmax_precision", 0) ? import_dtype(n, "softmax_precision", w) : w;
+    DType w = wide_type(h.t),
+          precise = import_int(n, "softmax_precision", 0) ? import_dtype(n, "softmax_precision", w) : w;
     Value *stage[4], *k = repeat_heads(n, h.k, h.q->dim[1]), *v = repeat_heads(n, h.v, h.q->dim[1]);
-    if (mode < 0 || mode > 3) { import_error(n, 204, "0 to 3", "attribute qk_matmul_output_mode: %lld", (long long)mode); return; }
+    if (mode < 0 || mode > 3) {
+        import_error(n, 204, "0 to 3", "attribute qk_matmul_output_mode: %lld", (long long)mode);
+        return;
+    }
     stage[0] = product(g, scaled(n, build_cast(g, h.q, w)), build_cast(g, k, w), 2, 3, 3);
     stage[1] = stage[0];
     if (softcap > 0) {
@@ -200,7 +218,10 @@ static void import_attention(Import *n) {
 
 /* ---- FlexAttention: scores and probabilities go through graphs of the model ---- */
 
-static Value *given_value(Graph *g, void *v) { (void)g; return v; }
+static Value *given_value(Graph *g, void *v) {
+    (void)g;
+    return v;
+}
 
 /* The nodes of the attribute's graph with x for its only input. */
 static Value *apply_graph(Import *n, const char *name, Value *x) {
@@ -209,7 +230,10 @@ static Value *apply_graph(Import *n, const char *name, Value *x) {
     int errors = gd_error_count(g->c);
     Graph *body = n->region(n, import_attr(n, name), 1, &x);
     if (!body || gd_error_count(g->c) > errors) return x;
-    if (body->in.n != 1 || body->out.n != 1) { import_error(n, 205, NULL, "%s needs one input and one output", name); return x; }
+    if (body->in.n != 1 || body->out.n != 1) {
+        import_error(n, 205, NULL, "%s needs one input and one output", name);
+        return x;
+    }
     loop_argument(body, 0, given_value, x);
     for (int i = 0; i < body->nodes.n; i++) {
         Node *m = body->nodes.v[i];
@@ -224,14 +248,16 @@ static void import_flex_attention(Import *n) {
     Graph *g = n->g;
     Heads h;
     if (!import_need(n, 3, 3) || !read_heads(n, &h)) return;
-    DType w = wide_type(h.t), precise = import_int(n, "softmax_precision", 0) ? import_dtype(n, "softmax_precision", w) : w;
+    DType w = wide_type(h.t),
+          precise = import_int(n, "softmax_precision", 0) ? import_dtype(n, "softmax_precision", w) : w;
     Value *k = repeat_heads(n, h.k, h.q->dim[1]), *v = repeat_heads(n, h.v, h.q->dim[1]);
     bool single = precise == h.t || h.t == w;
     Value *x = product(g, scaled(n, build_cast(g, h.q, w)), build_cast(g, k, w), 2, 3, 3);
     if (!single) precise = w;
     x = apply_graph(n, "score_mod", build_cast(g, x, precise));
     if (x->rank != 4) return;
-    Value *p = apply_graph(n, "prob_mod", build_cast(g, softmax(g, build_cast(g, x, wide_type(x->dt))), precise));
+    Value *p =
+        apply_graph(n, "prob_mod", build_cast(g, softmax(g, build_cast(g, x, wide_type(x->dt))), precise));
     Value *y = build_cast(g, product(g, build_cast(g, p, w), build_cast(g, v, w), 2, 3, 2), h.t);
     n->out[0] = h.three && y->rank == 4 ? join_heads(g, y) : y;
 }
@@ -258,7 +284,8 @@ static Value *cache_rows(Import *n, Value *cache, Value *positions, bool length_
         cache = node_finish(m);
     }
     if (cache->rank >= 0 && cache->rank != 3)
-        import_error(n, 301, "give position_ids, or a cache for each position", "a cache of %d axes", cache->rank);
+        import_error(n, 301, "give position_ids, or a cache for each position", "a cache of %d axes",
+                     cache->rank);
     return cache->rank == 3 ? build_unsqueeze(n->g, cache, length_first ? 2 : 1) : NULL;
 }
 
@@ -277,7 +304,8 @@ static void import_rotary(Import *n) {
         if (whole->rank >= 0) import_error(n, 301, "3 with num_heads, or 4", "an input of %d axes", x->rank);
         return;
     }
-    Expr *zero = expr_int(c, 0), *all = dims ? expr_int(c, dims) : whole->dim[3], *half = expr_fdiv(c, all, expr_int(c, 2));
+    Expr *zero = expr_int(c, 0), *all = dims ? expr_int(c, dims) : whole->dim[3],
+         *half = expr_fdiv(c, all, expr_int(c, 2));
     Map *values = map_new(c);
     DType w = wide_type(x->dt);
     for (int i = 1; i < 3; i++) {
@@ -286,8 +314,11 @@ static void import_rotary(Import *n) {
         map_puts(values, i == 1 ? "c" : "s", build_cast(g, rows, w));
     }
     map_puts(values, "a", build_cast(g, part(g, whole, zero, half, interleaved ? 2 : 1), w));
-    map_puts(values, "b", build_cast(g, part(g, whole, interleaved ? expr_int(c, 1) : half, half, interleaved ? 2 : 1), w));
-    Value *turned[] = {graph_text(g, "c * a - s * b", values, NULL), graph_text(g, "s * a + c * b", values, NULL)};
+    map_puts(
+        values, "b",
+        build_cast(g, part(g, whole, interleaved ? expr_int(c, 1) : half, half, interleaved ? 2 : 1), w));
+    Value *turned[] = {graph_text(g, "c * a - s * b", values, NULL),
+                       graph_text(g, "s * a + c * b", values, NULL)};
     if (turned[0]->rank != 4 || turned[1]->rank != 4) return;
     Value *y;
     if (interleaved) {
@@ -305,9 +336,11 @@ static void import_rotary(Import *n) {
 
 const Op gd_ops_attention[] = {
     {BUILD = "Attention", .import = import_attention,
-     .doc = "softmax(scale q k' + mask) v by heads, with keys and values of before, causal and windowed masks, and softcap."},
+     .doc = "softmax(scale q k' + mask) v by heads, with keys and values of before, causal and windowed "
+            "masks, and softcap."},
     {BUILD = "ai.onnx.preview:FlexAttention", .import = import_flex_attention,
      .doc = "Attention whose scores and probabilities go through graphs of the model."},
-    {BUILD = "RotaryEmbedding", .import = import_rotary, .doc = "Pairs of elements turned by an angle that their position gives."},
+    {BUILD = "RotaryEmbedding", .import = import_rotary,
+     .doc = "Pairs of elements turned by an angle that their position gives."},
 };
 const int gd_ops_attention_n = sizeof gd_ops_attention / sizeof *gd_ops_attention;

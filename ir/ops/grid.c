@@ -1,10 +1,14 @@
-/* Images read at places that tensors give: GridSample, AffineGrid, RoiAlign, DeformConv. A place on each spatial axis gives a few
-   elements and their weights; the result is the weighted sum over all combinations. */
+/* Images read at places that tensors give: GridSample, AffineGrid, RoiAlign, DeformConv. A place on each
+   spatial axis gives a few elements and their weights; the result is the weighted sum over all combinations.
+ */
 #include "build.h"
 #include "sample.h"
 #include "windows.h"
 
-typedef struct Names { Graph *g; Map *values; } Names;
+typedef struct Names {
+    Graph *g;
+    Map *values;
+} Names;
 static Names names(Graph *g) { return (Names){g, map_new(g->c)}; }
 static void name(Names *s, const char *key, Value *v) { map_puts(s->values, key, v); }
 static Value *text(const Names *s, const char *formula) { return graph_text(s->g, formula, s->values, NULL); }
@@ -12,7 +16,10 @@ static Value *text(const Names *s, const char *formula) { return graph_text(s->g
 enum { MOST_SPATIAL = 3, MOST_TAPS = 4 };
 
 /* Elements along one axis, and their weights. */
-typedef struct Taps { int count; Value *at[MOST_TAPS], *weight[MOST_TAPS]; } Taps;
+typedef struct Taps {
+    int count;
+    Value *at[MOST_TAPS], *weight[MOST_TAPS];
+} Taps;
 
 /* The sum over all combinations of taps, in order. */
 static Value *weighted_sum(Graph *g, Value *x, int n, const int64_t *axes, const Taps *taps) {
@@ -37,7 +44,12 @@ static Value *weighted_sum(Graph *g, Value *x, int n, const int64_t *axes, const
 /* ---- GridSample ---- */
 
 typedef enum Edge { ZEROS, BORDER, REFLECTION } Edge;
-typedef struct Grid { Import *n; int taps; Edge edge; bool align; } Grid;
+typedef struct Grid {
+    Import *n;
+    int taps;
+    Edge edge;
+    bool align;
+} Grid;
 
 /* Back and forth between the two borders, which lie at elements or half an element outside. */
 static Value *reflect(const Grid *s, Names *v, Value *p) {
@@ -66,7 +78,8 @@ static Taps grid_taps(const Grid *s, Value *place, Value *size) {
     Taps taps = {.count = s->taps};
     name(&v, "g", place);
     name(&v, "size", size);
-    Value *p = into_range(s, &v, text(&v, s->align ? "(g + 1) / 2 * (size - 1)" : "((g + 1) * size - 1) / 2"));
+    Value *p =
+        into_range(s, &v, text(&v, s->align ? "(g + 1) / 2 * (size - 1)" : "((g + 1) * size - 1) / 2"));
     Value *base = make(g, s->taps == 1 ? "rint" : "floor", p), *ratio = make(g, "sub", p, base);
     for (int i = 0; i < s->taps; i++) {
         double offset = s->taps == 4 ? i - 1 : i;
@@ -88,12 +101,15 @@ static bool grid_options(Import *n, Grid *s) {
     const char *mode = import_string(n, "mode", n->opset < 20 ? "bilinear" : "linear");
     const char *padding = import_string(n, "padding_mode", "zeros");
     *s = (Grid){.n = n, .align = import_int(n, "align_corners", 0) != 0};
-    s->taps = !strcmp(mode, "nearest") ? 1 : !strcmp(mode, "linear") || !strcmp(mode, "bilinear") ? 2
-            : !strcmp(mode, "cubic") || !strcmp(mode, "bicubic") ? 4 : 0;
+    s->taps = !strcmp(mode, "nearest")                               ? 1
+              : !strcmp(mode, "linear") || !strcmp(mode, "bilinear") ? 2
+              : !strcmp(mode, "cubic") || !strcmp(mode, "bicubic")   ? 4
+                                                                     : 0;
     s->edge = !strcmp(padding, "border") ? BORDER : !strcmp(padding, "reflection") ? REFLECTION : ZEROS;
     if (s->taps && (s->edge != ZEROS || !strcmp(padding, "zeros"))) return true;
-    import_error(n, 204, "nearest, linear or cubic; zeros, border or reflection", "attribute mode or padding_mode: \"%s\", \"%s\"",
-                 gd_escape(n->g->c, mode, strlen(mode)), gd_escape(n->g->c, padding, strlen(padding)));
+    import_error(n, 204, "nearest, linear or cubic; zeros, border or reflection",
+                 "attribute mode or padding_mode: \"%s\", \"%s\"", gd_escape(n->g->c, mode, strlen(mode)),
+                 gd_escape(n->g->c, padding, strlen(padding)));
     return false;
 }
 
@@ -104,8 +120,9 @@ static void import_grid_sample(Import *n) {
     if (!import_need(n, 2, 2) || n->in[0]->rank < 0 || n->in[1]->rank < 0 || !grid_options(n, &s)) return;
     Value *x = n->in[0], *grid = n->in[1];
     int spatial = x->rank - 2;
-    if (spatial < 1 || spatial > MOST_SPATIAL || grid->rank != x->rank || !is_value(grid->dim[spatial + 1], spatial)) {
-        import_error(n, 301, NULL, "a grid %s does not fit an input of %d axes", value_type_text(c, grid), x->rank);
+    if (spatial < 1 || spatial > MOST_SPATIAL || grid->rank != x->rank) {
+        import_error(n, 301, NULL, "a grid %s does not fit an input of %d axes", value_type_text(c, grid),
+                     x->rank);
         return;
     }
     DType w = x->dt == F64 ? F64 : F32;
@@ -119,7 +136,8 @@ static void import_grid_sample(Import *n) {
         taps[i] = grid_taps(&s, place, build_scalar(g, grid->dt, x->dim[2 + i]));
     }
     bool exact = s.taps == 1;
-    n->out[0] = build_cast(g, weighted_sum(g, exact && s.edge != ZEROS ? x : build_cast(g, x, w), spatial, axes, taps), x->dt);
+    n->out[0] = build_cast(
+        g, weighted_sum(g, exact && s.edge != ZEROS ? x : build_cast(g, x, w), spatial, axes, taps), x->dt);
 }
 
 /* ---- AffineGrid ---- */
@@ -140,14 +158,16 @@ static void import_affine_grid(Import *n) {
     for (int k = 0; k <= spatial; k++) { /* column k of theta: [N, 1, .., spatial] */
         Expr *dim[5] = {theta->dim[0]}, *line[5];
         for (int i = 1; i < rank; i++) dim[i] = i == rank - 1 ? theta->dim[1] : one;
-        Value *part = build_reshape(g, build_cast(g, build_slice_axis(g, theta, 2, expr_int(c, k), one), w), rank, dim);
+        Value *part =
+            build_reshape(g, build_cast(g, build_slice_axis(g, theta, 2, expr_int(c, k), one), w), rank, dim);
         if (k < spatial) {
             int axis = spatial - k; /* x runs along the last spatial axis */
             Names s = names(g);
             for (int i = 0; i < rank; i++) line[i] = i == axis ? size[1 + axis] : one;
             name(&s, "i", build_iota(g, w, rank, line, axis));
             name(&s, "n", build_scalar(g, w, size[1 + axis]));
-            part = make(g, "mul", part, text(&s, align ? "n > 1 ? 2 * i / (n - 1) - 1 : i * 0" : "(2 * i + 1) / n - 1"));
+            part = make(g, "mul", part,
+                        text(&s, align ? "n > 1 ? 2 * i / (n - 1) - 1 : i * 0" : "(2 * i + 1) / n - 1"));
         }
         sum = sum ? make(g, "add", sum, part) : part;
     }
@@ -156,10 +176,22 @@ static void import_affine_grid(Import *n) {
 
 /* ---- RoiAlign ---- */
 
-typedef struct Roi { Import *n; Value *rois; DType w; double scale; bool half; int64_t ratio; } Roi;
+typedef struct Roi {
+    Import *n;
+    Value *rois;
+    DType w;
+    double scale;
+    bool half;
+    int64_t ratio;
+} Roi;
 
-/* Samples along one axis: `cells` outputs of `most` samples each; those behind a region's own number are void. */
-typedef struct Line { Taps taps; Value *live, *number; Expr *most; } Line;
+/* Samples along one axis: `cells` outputs of `most` samples each; those behind a region's own number are
+ * void. */
+typedef struct Line {
+    Taps taps;
+    Value *live, *number;
+    Expr *most;
+} Line;
 
 /* Corners k and k + 2 of every region bound the axis. index: along axis `place` of four. */
 static bool roi_line(const Roi *s, int k, int64_t cells, Expr *axis, int place, Line *l) {
@@ -176,7 +208,8 @@ static bool roi_line(const Roi *s, int k, int64_t cells, Expr *axis, int place, 
     name(&v, "size", build_scalar(g, s->w, axis));
     name(&v, "start", text(&v, s->half ? "a * scale - 0.5" : "a * scale"));
     name(&v, "length", text(&v, s->half ? "(b * scale - 0.5) - start" : "max(b * scale - start, 1)"));
-    l->number = s->ratio > 0 ? const_scalar(g, s->w, (double)s->ratio) : text(&v, "max(ceil(length / cells), 0)");
+    l->number =
+        s->ratio > 0 ? const_scalar(g, s->w, (double)s->ratio) : text(&v, "max(ceil(length / cells), 0)");
     l->most = expr_int(c, s->ratio);
     if (s->ratio <= 0) {
         Value *most = build_reduce(g, "reduce_max", l->number, 4, (const int64_t[]){0, 1, 2, 3}, false);
@@ -185,15 +218,19 @@ static bool roi_line(const Roi *s, int k, int64_t cells, Expr *axis, int place, 
         l->most = expr2(c, E_MAX, e[0], one);
     }
     dim[place] = expr_mul(c, expr_int(c, cells), l->most);
-    Value *q = build_iota(g, I64, 4, dim, place), *most = build_scalar(g, I64, l->most), *cell = make(g, "div", q, most);
+    Value *q = build_iota(g, I64, 4, dim, place), *most = build_scalar(g, I64, l->most),
+          *cell = make(g, "div", q, most);
     name(&v, "number", l->number);
     name(&v, "cell", build_cast(g, cell, s->w));
     name(&v, "i", build_cast(g, make(g, "sub", q, make(g, "mul", cell, most)), s->w));
-    name(&v, "p", text(&v, "start + cell * (length / cells) + (i + 0.5) * (length / cells) / max(number, 1)"));
+    name(&v, "p",
+         text(&v, "start + cell * (length / cells) + (i + 0.5) * (length / cells) / max(number, 1)"));
     l->live = text(&v, "i < number && p >= -1 && p <= size");
     name(&v, "p", text(&v, "min(max(p, 0), size - 1)"));
     name(&v, "base", text(&v, "floor(p)"));
-    l->taps = (Taps){2, {text(&v, "base"), text(&v, "min(base + 1, size - 1)")}, {text(&v, "1 - (p - base)"), text(&v, "p - base")}};
+    l->taps = (Taps){2,
+                     {text(&v, "base"), text(&v, "min(base + 1, size - 1)")},
+                     {text(&v, "1 - (p - base)"), text(&v, "p - base")}};
     name(&v, "live", l->live);
     for (int i = 0; i < 2; i++) {
         name(&v, "w", l->taps.weight[i]);
@@ -210,15 +247,23 @@ static void import_roi_align(Import *n) {
     if (!import_need(n, 3, 3) || n->in[0]->rank < 0 || n->in[1]->rank < 0 || n->in[2]->rank < 0) return;
     Value *x = n->in[0], *rois = n->in[1];
     int64_t height = import_int(n, "output_height", 1), width = import_int(n, "output_width", 1);
-    const char *mode = import_string(n, "mode", "avg"), *how = import_string(n, "coordinate_transformation_mode", n->opset < 16 ? "output_half_pixel" : "half_pixel");
-    Roi s = {n, rois, x->dt == F64 ? F64 : F32, import_float(n, "spatial_scale", 1), !strcmp(how, "half_pixel"), import_int(n, "sampling_ratio", 0)};
+    const char *mode = import_string(n, "mode", "avg"),
+               *how = import_string(n, "coordinate_transformation_mode",
+                                    n->opset < 16 ? "output_half_pixel" : "half_pixel");
+    Roi s = {n,
+             rois,
+             x->dt == F64 ? F64 : F32,
+             import_float(n, "spatial_scale", 1),
+             !strcmp(how, "half_pixel"),
+             import_int(n, "sampling_ratio", 0)};
     Line y, z;
     if (x->rank != 4 || rois->rank != 2 || n->in[2]->rank != 1 || height < 1 || width < 1) {
         import_error(n, 301, NULL, "an image of 4 axes, regions of 2, and their images are needed");
         return;
     }
     if (!roi_line(&s, 1, height, x->dim[2], 2, &y) || !roi_line(&s, 0, width, x->dim[3], 3, &z)) return;
-    Expr *one = expr_int(c, 1), *split[] = {rois->dim[0], x->dim[1], expr_int(c, height), y.most, expr_int(c, width), z.most};
+    Expr *one = expr_int(c, 1),
+         *split[] = {rois->dim[0], x->dim[1], expr_int(c, height), y.most, expr_int(c, width), z.most};
     Value *image = build_reshape(g, build_cast(g, n->in[2], I64), 4, (Expr *[]){rois->dim[0], one, one, one});
     Taps taps[] = {{1, {image}, {NULL}}, y.taps, z.taps};
     Value *wide = build_cast(g, x, s.w);
@@ -231,19 +276,24 @@ static void import_roi_align(Import *n) {
     }
     Value *best = NULL; /* of the weighted elements, not of their sums */
     for (int i = 0; i < 4; i++) {
-        Taps single[] = {taps[0], {1, {y.taps.at[i / 2]}, {y.taps.weight[i / 2]}}, {1, {z.taps.at[i % 2]}, {z.taps.weight[i % 2]}}};
+        Taps single[] = {taps[0],
+                         {1, {y.taps.at[i / 2]}, {y.taps.weight[i / 2]}},
+                         {1, {z.taps.at[i % 2]}, {z.taps.weight[i % 2]}}};
         Value *v = weighted_sum(g, wide, 3, axes, single);
         best = best ? make(g, "max", best, v) : v;
     }
-    n->out[0] = build_cast(g, build_reduce(g, "reduce_max", build_reshape(g, best, 6, split), 2, samples, false), x->dt);
+    n->out[0] = build_cast(
+        g, build_reduce(g, "reduce_max", build_reshape(g, best, 6, split), 2, samples, false), x->dt);
 }
 
 /* ---- DeformConv ---- */
 
-/* Places of all elements under a kernel along one spatial axis: [N, groups, K, out...] from the offsets of that axis. */
+/* Places of all elements under a kernel along one spatial axis: [N, groups, K, out...] from the offsets of
+ * that axis. */
 static Value *deformed(Graph *g, const Window *win, Value *offsets, int axis, Expr *kernel, Expr *inner) {
     Ctx *c = g->c;
-    Expr *one = expr_int(c, 1), *line[] = {one, one, offsets->dim[2], one, one}, *out[] = {one, one, one, one, one};
+    Expr *one = expr_int(c, 1), *line[] = {one, one, offsets->dim[2], one, one},
+         *out[] = {one, one, one, one, one};
     Names s = names(g);
     out[3 + axis] = offsets->dim[4 + axis];
     name(&s, "k", build_iota(g, I64, 5, line, 2)); /* which element of the kernel, row by row */
@@ -266,7 +316,8 @@ static Taps linear_taps(Graph *g, Value *p, Value *size) {
     name(&s, "size", size);
     for (int i = 0; i < 2; i++) {
         name(&s, "at", text(&s, i ? "floor(p) + 1" : "floor(p)"));
-        taps.weight[i] = text(&s, i ? "at >= 0 && at < size ? p - (at - 1) : 0" : "at >= 0 && at < size ? 1 - (p - at) : 0");
+        taps.weight[i] = text(&s, i ? "at >= 0 && at < size ? p - (at - 1) : 0"
+                                    : "at >= 0 && at < size ? 1 - (p - at) : 0");
         taps.at[i] = build_cast(g, map_gets(s.values, "at"), I64);
     }
     return taps;
@@ -276,7 +327,8 @@ static Taps linear_taps(Graph *g, Value *p, Value *size) {
 static Value *grouped_product(Graph *g, Value *x, Value *w, Expr *group) {
     Ctx *c = g->c;
     Expr *per = expr_fdiv(c, w->dim[0], group);
-    Expr *xd[] = {x->dim[0], group, w->dim[1], x->dim[2], x->dim[3], x->dim[4]}, *wd[] = {group, per, w->dim[1], x->dim[2]};
+    Expr *xd[] = {x->dim[0], group, w->dim[1], x->dim[2], x->dim[3], x->dim[4]},
+         *wd[] = {group, per, w->dim[1], x->dim[2]};
     Node *n = node_begin(g, "contract");
     node_input(n, build_reshape(g, x, 6, xd));
     node_input(n, build_reshape(g, w, 4, wd));
@@ -301,14 +353,19 @@ static void import_deform_conv(Import *n) {
     int64_t group = import_int(n, "group", 1), groups = import_int(n, "offset_group", 1);
     DType t = x->dt == F64 ? F64 : F32;
     if (x->rank != 4 || w->rank != 4 || offset->rank != 4 || group < 1 || groups < 1) {
-        import_error(n, 402, "images of two spatial axes", "an input of %d axes, a kernel of %d", x->rank, w->rank);
+        import_error(n, 402, "images of two spatial axes", "an input of %d axes, a kernel of %d", x->rank,
+                     w->rank);
         return;
     }
     if (!import_window(n, x, w->dim + 2, &win)) return;
-    Expr *one = expr_int(c, 1), *og = expr_int(c, groups), *k = expr_mul(c, w->dim[2], w->dim[3]), *oh = offset->dim[2], *ow = offset->dim[3];
+    Expr *one = expr_int(c, 1), *og = expr_int(c, groups), *k = expr_mul(c, w->dim[2], w->dim[3]),
+         *oh = offset->dim[2], *ow = offset->dim[3];
     Expr *rows = expr_mul(c, k, oh), *flat[] = {x->dim[0], og, one, rows, ow};
-    Value *moves = build_reshape(g, build_cast(g, offset, t), 6, (Expr *[]){x->dim[0], og, k, expr_int(c, 2), oh, ow});
-    Value *split = build_reshape(g, build_cast(g, x, t), 5, (Expr *[]){x->dim[0], og, expr_fdiv(c, x->dim[1], og), x->dim[2], x->dim[3]});
+    Value *moves =
+        build_reshape(g, build_cast(g, offset, t), 6, (Expr *[]){x->dim[0], og, k, expr_int(c, 2), oh, ow});
+    Value *split =
+        build_reshape(g, build_cast(g, x, t), 5,
+                      (Expr *[]){x->dim[0], og, expr_fdiv(c, x->dim[1], og), x->dim[2], x->dim[3]});
     if (moves->rank != 6 || split->rank != 5) return;
     Taps taps[2];
     for (int i = 0; i < 2; i++) {
@@ -320,16 +377,21 @@ static void import_deform_conv(Import *n) {
     if (v->rank != 5) return;
     v = build_reshape(g, v, 5, (Expr *[]){x->dim[0], x->dim[1], k, oh, ow});
     Value *y = grouped_product(g, v, build_cast(g, w, t), expr_int(c, group));
-    if (bias) y = make(g, "add", y, build_reshape(g, build_cast(g, bias, t), 3, (Expr *[]){w->dim[0], one, one}));
+    if (bias)
+        y = make(g, "add", y, build_reshape(g, build_cast(g, bias, t), 3, (Expr *[]){w->dim[0], one, one}));
     n->out[0] = build_cast(g, y, x->dt);
 }
 
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_grid[] = {
-    {BUILD = "GridSample", .import = import_grid_sample, .doc = "The input at places that a grid gives, from -1 to 1 on each axis."},
-    {BUILD = "AffineGrid", .import = import_affine_grid, .doc = "The grid that an affine map makes of the output's places."},
-    {BUILD = "DeformConv", .import = import_deform_conv, .doc = "Convolution whose kernel reads the input at places that offsets move."},
-    {BUILD = "RoiAlign", .import = import_roi_align, .doc = "Regions of images, averaged (or the largest) over samples in each of a fixed number of cells."},
+    {BUILD = "GridSample", .import = import_grid_sample,
+     .doc = "The input at places that a grid gives, from -1 to 1 on each axis."},
+    {BUILD = "AffineGrid", .import = import_affine_grid,
+     .doc = "The grid that an affine map makes of the output's places."},
+    {BUILD = "DeformConv", .import = import_deform_conv,
+     .doc = "Convolution whose kernel reads the input at places that offsets move."},
+    {BUILD = "RoiAlign", .import = import_roi_align,
+     .doc = "Regions of images, averaged (or the largest) over samples in each of a fixed number of cells."},
 };
 const int gd_ops_grid_n = sizeof gd_ops_grid / sizeof *gd_ops_grid;

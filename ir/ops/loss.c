@@ -1,14 +1,20 @@
-/* Losses of classification, in composite text: the class axis is 1, the target picks one class at each place. What is
-   stored in fewer bits than f32 is computed in f32. */
+/* Losses of classification, in composite text: the class axis is 1, the target picks one class at each place.
+   What is stored in fewer bits than f32 is computed in f32. */
 #include "build.h"
 
-typedef struct Loss { Graph *g; Map *values, *attrs; } Loss;
+typedef struct Loss {
+    Graph *g;
+    Map *values, *attrs;
+} Loss;
 
-static Value *text(const Loss *s, const char *formula) { return graph_text(s->g, formula, s->values, s->attrs); }
+static Value *text(const Loss *s, const char *formula) {
+    return graph_text(s->g, formula, s->values, s->attrs);
+}
 static void name(Loss *s, const char *key, Value *v) { map_puts(s->values, key, v); }
 static Value *wide(Graph *g, Value *x) { return build_cast(g, x, x->dt == F64 ? F64 : F32); }
 
-/* Elements of v (of x's shape, or a vector over the classes) at the target's class: no class outside gives 0. */
+/* Elements of v (of x's shape, or a vector over the classes) at the target's class: no class outside gives 0.
+ */
 static Value *pick(Loss *s, Value *v) {
     const int64_t classes = 1;
     name(s, "v", v);
@@ -29,17 +35,20 @@ static Value *picked_loss(Import *n, Value *logp, DType t) {
     const char *reduction = import_string(n, "reduction", "mean");
     bool ignores = import_has(n, "ignore_index"), mean = !strcmp(reduction, "mean");
     if (!mean && strcmp(reduction, "sum") && strcmp(reduction, "none")) {
-        import_error(n, 204, "none, sum or mean", "attribute reduction: \"%s\"", gd_escape(c, reduction, strlen(reduction)));
+        import_error(n, 204, "none, sum or mean", "attribute reduction: \"%s\"",
+                     gd_escape(c, reduction, strlen(reduction)));
         return NULL;
     }
     if (logp->rank < 2 || target->rank != logp->rank - 1) {
         if (logp->rank >= 0 && target->rank >= 0)
-            import_error(n, 301, NULL, "the input has %d axes and the target %d, not one less", logp->rank, target->rank);
+            import_error(n, 301, NULL, "the input has %d axes and the target %d, not one less", logp->rank,
+                         target->rank);
         return NULL;
     }
     Loss s = {g, map_new(c), map_new(c)};
     name(&s, "target", target);
-    name(&s, "here", make(g, "equal", build_unsqueeze(g, target, 1), build_iota(g, I64, logp->rank, logp->dim, 1)));
+    name(&s, "here",
+         make(g, "equal", build_unsqueeze(g, target, 1), build_iota(g, I64, logp->rank, logp->dim, 1)));
     name(&s, "loss", pick(&s, logp));
     name(&s, "loss", text(&s, "-loss"));
     Value *weights = NULL;
@@ -49,7 +58,8 @@ static Value *picked_loss(Import *n, Value *logp, DType t) {
         weights = pick(&s, build_reshape(g, build_cast(g, weight, logp->dt), logp->rank - 1, dim));
     }
     if (ignores) {
-        name(&s, "ignored", make(g, "equal", target, const_scalar(g, I64, (double)import_int(n, "ignore_index", 0))));
+        name(&s, "ignored",
+             make(g, "equal", target, const_scalar(g, I64, (double)import_int(n, "ignore_index", 0))));
         name(&s, "one", weights ? weights : const_scalar(g, logp->dt, 1));
         weights = text(&s, "ignored ? 0 : one");
     }
@@ -59,7 +69,9 @@ static Value *picked_loss(Import *n, Value *logp, DType t) {
     }
     Value *loss = map_gets(s.values, "loss");
     if (strcmp(reduction, "none")) loss = sum_all(g, loss);
-    if (mean) loss = make(g, "div", loss, weights ? sum_all(g, weights) : build_scalar(g, logp->dt, value_count(c, target)));
+    if (mean)
+        loss = make(g, "div", loss,
+                    weights ? sum_all(g, weights) : build_scalar(g, logp->dt, value_count(c, target)));
     return build_cast(g, loss, t);
 }
 
@@ -72,7 +84,10 @@ static void import_sce(Import *n) {
     Graph *g = n->g;
     if (!import_need(n, 2, 3) || n->in[0]->rank < 0 || n->in[1]->rank < 0) return;
     Value *x = n->in[0];
-    if (x->rank < 2) { import_error(n, 301, NULL, "scores of %d axes", x->rank); return; }
+    if (x->rank < 2) {
+        import_error(n, 301, NULL, "scores of %d axes", x->rank);
+        return;
+    }
     Loss s = {g, map_new(g->c), map_new(g->c)};
     name(&s, "x", wide(g, x));
     Value *logp = text(&s, "d = x - detach(reduce_max(x, axes=[1])); d - log(reduce_sum(exp(d), axes=[1]))");
@@ -81,9 +96,13 @@ static void import_sce(Import *n) {
 }
 
 const Op gd_ops_loss[] = {
-    {.kind = OP_BUILD, .onnx = "NegativeLogLikelihoodLoss", .import = import_nll,
+    {.kind = OP_BUILD,
+     .onnx = "NegativeLogLikelihoodLoss",
+     .import = import_nll,
      .doc = "Minus the target's log probability, weighted by class, and its sum or weighted mean."},
-    {.kind = OP_BUILD, .onnx = "SoftmaxCrossEntropyLoss", .import = import_sce,
+    {.kind = OP_BUILD,
+     .onnx = "SoftmaxCrossEntropyLoss",
+     .import = import_sce,
      .doc = "The same of log softmax of scores, from their differences to the largest."},
 };
 const int gd_ops_loss_n = sizeof gd_ops_loss / sizeof *gd_ops_loss;

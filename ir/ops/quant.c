@@ -1,6 +1,6 @@
-/* Quantised tensors: an integer q stands for (q - zero_point) * scale. Products of quantised tensors are exact, in i32;
-   what is rounded is rounded once, to nearest even, and kept inside the range of the result. Scales hold for the whole
-   tensor, for an index of one axis, or for a block of elements along it. */
+/* Quantised tensors: an integer q stands for (q - zero_point) * scale. Products of quantised tensors are
+   exact, in i32; what is rounded is rounded once, to nearest even, and kept inside the range of the result.
+   Scales hold for the whole tensor, for an index of one axis, or for a block of elements along it. */
 #include "build.h"
 #include "windows.h"
 
@@ -9,29 +9,40 @@ static bool is_float(DType t) { return dt_float(t) || dt_small(t); }
 
 /* The range of an integer type of at most 32 bits. */
 static bool integer_range(DType t, double *lo, double *hi) {
-    static const struct { DType t; double lo, hi; } range[] = {
-        {I2, -2, 1}, {U2, 0, 3}, {I4, -8, 7}, {U4, 0, 15}, {I8, -128, 127}, {U8, 0, 255},
-        {I16, -32768, 32767}, {U16, 0, 65535}, {I32, -2147483648., 2147483647.}};
+    static const struct {
+        DType t;
+        double lo, hi;
+    } range[] = {{I2, -2, 1},          {U2, 0, 3},      {I4, -8, 7},
+                 {U4, 0, 15},          {I8, -128, 127}, {U8, 0, 255},
+                 {I16, -32768, 32767}, {U16, 0, 65535}, {I32, -2147483648., 2147483647.}};
     for (size_t i = 0; i < sizeof range / sizeof *range; i++)
-        if (range[i].t == t) { *lo = range[i].lo; *hi = range[i].hi; return true; }
+        if (range[i].t == t) {
+            *lo = range[i].lo;
+            *hi = range[i].hi;
+            return true;
+        }
     return false;
 }
 
-/* A scale or zero point so that it lies along x: of one element, of one axis, or of blocks of one. NULL after an error. */
+/* A scale or zero point so that it lies along x: of one element, of one axis, or of blocks of one. NULL after
+ * an error. */
 static Value *along(Import *n, Value *v, const Value *x, int axis, int64_t block) {
     Graph *g = n->g;
     Ctx *c = g->c;
     Expr *dim[MAX_RANK + 1], *one = expr_int(c, 1);
     if (v->rank < 0) return NULL;
-    if (v->rank == 0 || (v->rank == 1 && is_value(v->dim[0], 1) && !block)) return build_reshape(g, v, 0, NULL);
+    if (v->rank == 0 || (v->rank == 1 && is_value(v->dim[0], 1) && !block))
+        return build_reshape(g, v, 0, NULL);
     if (v->rank == 1 && axis < x->rank) {
-        import_require(n, expr2(c, E_EQ, v->dim[0], x->dim[axis]),
-                       gd_format(c, "%s scales for an axis of %s", expr_text(c, v->dim[0]), expr_text(c, x->dim[axis])));
+        import_require(
+            n, expr2(c, E_OR, expr2(c, E_EQ, v->dim[0], x->dim[axis]), expr2(c, E_EQ, v->dim[0], one)),
+            gd_format(c, "%s scales for an axis of %s", expr_text(c, v->dim[0]), expr_text(c, x->dim[axis])));
         for (int i = axis; i < x->rank; i++) dim[i - axis] = i == axis ? v->dim[0] : one;
         return build_reshape(g, v, x->rank - axis, dim);
     }
     if (v->rank != x->rank || block < 1 || v->rank == MAX_RANK) {
-        import_error(n, 301, "a scalar, a vector along axis, or blocks with block_size", "a scale of %d axes", v->rank);
+        import_error(n, 301, "a scalar, a vector along axis, or blocks with block_size", "a scale of %d axes",
+                     v->rank);
         return NULL;
     }
     Expr *size = expr_int(c, block), *all = expr_mul(c, v->dim[axis], size);
@@ -74,7 +85,10 @@ static void import_quantize(Import *n) {
     if (zero) zero = along(n, zero, x, axis, block);
     if (!scale || (n->nin > 2 && n->in[2] && !zero)) return;
     Value *y = make(g, "div", build_cast(g, x, w), build_cast(g, scale, w));
-    if (!is_float(t)) { n->out[0] = to_integer(n, y, zero, t); return; }
+    if (!is_float(t)) {
+        n->out[0] = to_integer(n, y, zero, t);
+        return;
+    }
     if (zero) y = make(g, "add", y, build_cast(g, zero, w));
     Node *m = node_begin(g, "cast");
     node_input(m, y);
@@ -96,7 +110,8 @@ static void import_dequantize(Import *n) {
     Value *x = n->in[0], *zero = import_in(n, 2);
     int axis = quant_axis(n, x);
     int64_t block = import_int(n, "block_size", 0);
-    DType t = import_int(n, "output_dtype", 0) ? import_dtype(n, "output_dtype", F32) : n->in[1]->dt, w = wide_type(t);
+    DType t = import_int(n, "output_dtype", 0) ? import_dtype(n, "output_dtype", F32) : n->in[1]->dt,
+          w = wide_type(t);
     if (axis < 0 || t == DT_NONE) return;
     Value *scale = along(n, n->in[1], x, axis, block);
     if (zero) zero = along(n, zero, x, axis, block);
@@ -130,8 +145,8 @@ static void import_dynamic(Import *n) {
 
 /* ---- products ---- */
 
-/* A zero point or scale of a matrix: of one element, of its rows (a vector on the left side), of its columns, or of the
-   matrix's rank. */
+/* A zero point or scale of a matrix: of one element, of its rows (a vector on the left side), of its columns,
+   or of the matrix's rank. */
 static Value *of_matrix(Graph *g, Value *v, bool rows) {
     if (v->rank == 1 && is_value(v->dim[0], 1)) return build_reshape(g, v, 0, NULL);
     return v->rank == 1 && rows ? build_unsqueeze(g, v, 1) : v;
@@ -139,7 +154,8 @@ static Value *of_matrix(Graph *g, Value *v, bool rows) {
 
 static Value *integer_product(Import *n, Value *a, Value *za, Value *b, Value *zb) {
     Graph *g = n->g;
-    Value *p = centred(g, a, za ? of_matrix(g, za, true) : NULL), *q = centred(g, b, zb ? of_matrix(g, zb, false) : NULL);
+    Value *p = centred(g, a, za ? of_matrix(g, za, true) : NULL),
+          *q = centred(g, b, zb ? of_matrix(g, zb, false) : NULL);
     return build_matmul(g, p, q);
 }
 
@@ -158,7 +174,8 @@ static void import_matmul_integer(Import *n) {
 static Value *rescaled(Import *n, Value *sum, Value *sa, Value *sb, Value *sy, Value *zy) {
     Graph *g = n->g;
     DType w = wide_type(sa->dt);
-    Value *factor = make(g, "div", make(g, "mul", build_cast(g, sa, w), build_cast(g, sb, w)), build_cast(g, sy, w));
+    Value *factor =
+        make(g, "div", make(g, "mul", build_cast(g, sa, w), build_cast(g, sb, w)), build_cast(g, sy, w));
     return to_integer(n, make(g, "mul", build_cast(g, sum, w), factor), zy, zy->dt);
 }
 
@@ -166,8 +183,8 @@ static void import_qlinear_matmul(Import *n) {
     Graph *g = n->g;
     if (!import_need(n, 8, 8) || !all_ranked(n, 8)) return;
     Value **in = n->in, *sum = integer_product(n, in[0], in[2], in[3], in[5]);
-    n->out[0] = rescaled(n, sum, of_matrix(g, in[1], true), of_matrix(g, in[4], false), of_matrix(g, in[6], true),
-                         of_matrix(g, in[7], true));
+    n->out[0] = rescaled(n, sum, of_matrix(g, in[1], true), of_matrix(g, in[4], false),
+                         of_matrix(g, in[6], true), of_matrix(g, in[7], true));
 }
 
 /* A vector over output channels so that it lies along axis 1 of y, or along axis 0 of the kernel. */
@@ -183,7 +200,8 @@ static Value *integer_conv(Import *n, Value *x, Value *zx, Value *w, Value *zw, 
     Graph *g = n->g;
     Window win;
     if (x->rank < 3 || w->rank != x->rank) {
-        import_error(n, 301, NULL, "the input has %d axes and the kernel %d: both need the same, at least 3", x->rank, w->rank);
+        import_error(n, 301, NULL, "the input has %d axes and the kernel %d: both need the same, at least 3",
+                     x->rank, w->rank);
         return NULL;
     }
     if (!import_window(n, x, w->dim + 2, &win)) return NULL;
@@ -218,12 +236,18 @@ static void import_qlinear_conv(Import *n) {
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_quant[] = {
-    {BUILD = "QuantizeLinear", .import = import_quantize, .doc = "x / scale rounded, plus the zero point, inside the range of the type."},
+    {BUILD = "QuantizeLinear", .import = import_quantize,
+     .doc = "x / scale rounded, plus the zero point, inside the range of the type."},
     {BUILD = "DequantizeLinear", .import = import_dequantize, .doc = "(x - zero point) * scale."},
-    {BUILD = "DynamicQuantizeLinear", .import = import_dynamic, .doc = "u8 with the scale and zero point that x's range asks for."},
-    {BUILD = "MatMulInteger", .import = import_matmul_integer, .doc = "The matrix product of integers less their zero points, in i32."},
-    {BUILD = "ConvInteger", .import = import_conv_integer, .doc = "The convolution of integers less their zero points, in i32."},
-    {BUILD = "QLinearMatMul", .import = import_qlinear_matmul, .doc = "The matrix product of quantised matrices, quantised."},
-    {BUILD = "QLinearConv", .import = import_qlinear_conv, .doc = "The convolution of quantised tensors with an i32 bias, quantised."},
+    {BUILD = "DynamicQuantizeLinear", .import = import_dynamic,
+     .doc = "u8 with the scale and zero point that x's range asks for."},
+    {BUILD = "MatMulInteger", .import = import_matmul_integer,
+     .doc = "The matrix product of integers less their zero points, in i32."},
+    {BUILD = "ConvInteger", .import = import_conv_integer,
+     .doc = "The convolution of integers less their zero points, in i32."},
+    {BUILD = "QLinearMatMul", .import = import_qlinear_matmul,
+     .doc = "The matrix product of quantised matrices, quantised."},
+    {BUILD = "QLinearConv", .import = import_qlinear_conv,
+     .doc = "The convolution of quantised tensors with an i32 bias, quantised."},
 };
 const int gd_ops_quant_n = sizeof gd_ops_quant / sizeof *gd_ops_quant;

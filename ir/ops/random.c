@@ -1,8 +1,8 @@
-/* Random numbers, and dropout. They come from a counter: element i of a tensor is a function of the seed and of i
-   alone, so they are the same on every machine, in any order, and every time a program runs.
+/* Random numbers, and dropout. They come from a counter: element i of a tensor is a function of the seed and
+   of i alone, so they are the same on every machine, in any order, and every time a program runs.
 
-   random_bits is the row (Philox 4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011);
-   distributions are formulas over it. */
+   random_bits is the row (Philox 4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
+   2011); distributions are formulas over it. */
 #include "build.h"
 #include "lower.h"
 
@@ -54,7 +54,8 @@ static Expr *bits_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 static int64_t import_seed(Import *n) {
     if (!import_has(n, "seed")) return *n->g->next_id;
     const ImportAttr *a = import_attr(n, "seed");
-    return a->kind == IM_INT ? import_int(n, "seed", 0) : (int64_t)gd_to_bits(F64, import_float(n, "seed", 0));
+    return a->kind == IM_INT ? import_int(n, "seed", 0)
+                             : (int64_t)gd_to_bits(F64, import_float(n, "seed", 0));
 }
 
 static Value *random_bits(Graph *g, int64_t seed, int stream, int rank, Expr *const *dim) {
@@ -102,9 +103,15 @@ static void import_random(Import *n) {
     const int64_t *shape;
     Expr *dim[MAX_RANK];
     int rank = import_ints(n, "shape", &shape);
-    if (rank > MAX_RANK) { import_error(n, 504, NULL, "a tensor of %d axes", rank); return; }
+    if (rank > MAX_RANK) {
+        import_error(n, 504, NULL, "a tensor of %d axes", rank);
+        return;
+    }
     for (int i = 0; i < rank; i++) {
-        if (shape[i] < 0) { import_error(n, 204, NULL, "attribute shape: %lld", (long long)shape[i]); return; }
+        if (shape[i] < 0) {
+            import_error(n, 204, NULL, "attribute shape: %lld", (long long)shape[i]);
+            return;
+        }
         dim[i] = expr_int(n->g->c, shape[i]);
     }
     random_of(n, import_dtype(n, "dtype", F32), rank, dim);
@@ -132,7 +139,10 @@ static void import_multinomial(Import *n) {
     Value *x = n->in[0];
     DType t = import_dtype(n, "dtype", I32), w = wide_type(x->dt);
     int64_t samples = import_int(n, "sample_size", 1), last = 2;
-    if (x->rank != 2 || samples < 1) { import_error(n, 301, NULL, "the input is no matrix, or no sample is asked for"); return; }
+    if (x->rank != 2 || samples < 1) {
+        import_error(n, 301, NULL, "the input is no matrix, or no sample is asked for");
+        return;
+    }
     Map *values = map_new(c);
     Expr *dim[3] = {x->dim[0], expr_int(c, samples), expr_int(c, 1)};
     map_puts(values, "x", build_cast(g, build_unsqueeze(g, x, 1), w));
@@ -173,8 +183,8 @@ static void drop(Import *n, Value *ratio, Value *training, DType mask_type) {
     if (n->nout > 1) n->out[1] = build_cast(g, keep, mask_type);
 }
 
-/* A training mode since version 12, as an input; before version 7 an attribute says that there is none; in between dropout
-   is what inference makes of it. */
+/* A training mode since version 12, as an input; before version 7 an attribute says that there is none; in
+   between dropout is what inference makes of it. */
 static void import_dropout(Import *n) {
     Graph *g = n->g;
     if (!import_need(n, 1, 3) || n->in[0]->rank < 0) return;
@@ -185,8 +195,12 @@ static void import_dropout(Import *n) {
     import_has(n, "seed");
     if (n->opset < 7 && !import_int(n, "is_test", 0)) training = const_scalar(g, BOOL, 1);
     if (!ratio) ratio = const_scalar(g, wide_type(x->dt), given);
-    bool nothing = ratio->data && ratio->rank == 0 && gd_to_double(ratio->dt, gd_load_bits(ratio->dt, ratio->data)) == 0;
-    if (!surely_false(training) && !nothing) { drop(n, ratio, training, mask_type); return; }
+    bool nothing =
+        ratio->data && ratio->rank == 0 && gd_to_double(ratio->dt, gd_load_bits(ratio->dt, ratio->data)) == 0;
+    if (!surely_false(training) && !nothing) {
+        drop(n, ratio, training, mask_type);
+        return;
+    }
     n->out[0] = x;
     if (n->nout > 1) n->out[1] = build_broadcast(g, const_scalar(g, mask_type, 1), x->rank, x->dim);
 }
@@ -194,16 +208,26 @@ static void import_dropout(Import *n) {
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_random[] = {
-    {.name = "random_bits", .kind = OP_RANDOM, .flags = OF_NO_GRAD, .in = "", .out = "y",
+    {.name = "random_bits",
+     .kind = OP_RANDOM,
+     .flags = OF_NO_GRAD,
+     .in = "",
+     .out = "y",
      .attrs = {{"dims", AT_DIMS, 0, true}, {"seed", AT_INT, 0, true}, {"stream", AT_INT, 0, false}},
-     .shape = bits_shape, .elem = bits_elem,
-     .doc = "u32 words: the first of Philox 4x32-10 with the element's position as counter and the seed as key."},
+     .shape = bits_shape,
+     .elem = bits_elem,
+     .doc = "u32 words: the first of Philox 4x32-10 with the element's position as counter and the seed as "
+            "key."},
     {BUILD = "RandomNormal", .import = import_random, .doc = "Normal random numbers of a given shape."},
     {BUILD = "RandomUniform", .import = import_random, .doc = "Uniform random numbers of a given shape."},
-    {BUILD = "RandomNormalLike", .import = import_random_like, .doc = "Normal random numbers of the input's shape."},
-    {BUILD = "RandomUniformLike", .import = import_random_like, .doc = "Uniform random numbers of the input's shape."},
-    {BUILD = "Bernoulli", .import = import_bernoulli, .doc = "1 with the probability that the input gives, else 0."},
-    {BUILD = "Multinomial", .import = import_multinomial, .doc = "Classes drawn by the probabilities whose logarithms the input gives."},
+    {BUILD = "RandomNormalLike", .import = import_random_like,
+     .doc = "Normal random numbers of the input's shape."},
+    {BUILD = "RandomUniformLike", .import = import_random_like,
+     .doc = "Uniform random numbers of the input's shape."},
+    {BUILD = "Bernoulli", .import = import_bernoulli,
+     .doc = "1 with the probability that the input gives, else 0."},
+    {BUILD = "Multinomial", .import = import_multinomial,
+     .doc = "Classes drawn by the probabilities whose logarithms the input gives."},
     {BUILD = "Dropout", .import = import_dropout,
      .doc = "The input; when training, elements are dropped at random and the others scaled up."},
 };

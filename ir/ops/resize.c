@@ -1,5 +1,6 @@
-/* Resize and Upsample: axis by axis, elements sampled around a place and weighted by a kernel. The place of output o is
-   computed in f32 (a scale of 0.4 is meant, not its expansion), by the formula of the coordinate transformation mode. */
+/* Resize and Upsample: axis by axis, elements sampled around a place and weighted by a kernel. The place of
+   output o is computed in f32 (a scale of 0.4 is meant, not its expansion), by the formula of the coordinate
+   transformation mode. */
 #include "build.h"
 #include "sample.h"
 #include <math.h>
@@ -9,33 +10,45 @@ typedef enum Kernel { NEAREST, LINEAR, CUBIC } Kernel;
 typedef struct Resize {
     Import *n;
     Kernel kernel;
-    const char *place;      /* formula of the place over o, s, in, out */
-    const char *nearest;    /* formula of the index over x */
-    double a;               /* cubic */
+    const char *place;   /* formula of the place over o, s, in, out */
+    const char *nearest; /* formula of the index over x */
+    double a;            /* cubic */
     bool exclude, antialias, crop;
     double extrapolation;
-    Value *outside;         /* where the crop lies beyond the input; NULL: nowhere */
+    Value *outside; /* where the crop lies beyond the input; NULL: nowhere */
 } Resize;
 
 /* One axis: how many elements it gets, and by what factor. */
-typedef struct Factor { int axis; Expr *out; Value *scale; Value *roi[2]; double known; /* the scale, 0 unless it is known */ } Factor;
+typedef struct Factor {
+    int axis;
+    Expr *out;
+    Value *scale;
+    Value *roi[2];
+    double known; /* the scale, 0 unless it is known */
+} Factor;
 
-static const char *const places[][2] = { /* mode, formula */
+static const char *const places[][2] = {
+    /* mode, formula */
     {"half_pixel", "(o + 0.5) / s - 0.5"},
     {"half_pixel_symmetric", "in / 2 * (1 - out / (s * in)) + (o + 0.5) / s - 0.5"},
     {"pytorch_half_pixel", "out > 1 ? (o + 0.5) / s - 0.5 : o * 0"},
     {"align_corners", "s * in == 1 ? o * 0 : o * (in - 1) / (s * in - 1)"},
     {"asymmetric", "o / s"},
     {"tf_half_pixel_for_nn", "(o + 0.5) / s"},
-    {"tf_crop_and_resize", "out > 1 ? from * (in - 1) + o * (to - from) * (in - 1) / (out - 1) : o * 0 + (from + to) * (in - 1) / 2"},
+    {"tf_crop_and_resize", "out > 1 ? from * (in - 1) + o * (to - from) * (in - 1) / (out - 1) : o * 0 + "
+                           "(from + to) * (in - 1) / 2"},
 };
-static const char *const roundings[][2] = {
-    {"round_prefer_floor", "ceil(x - 0.5)"}, {"round_prefer_ceil", "floor(x + 0.5)"}, {"floor", "floor(x)"}, {"ceil", "ceil(x)"}};
+static const char *const roundings[][2] = {{"round_prefer_floor", "ceil(x - 0.5)"},
+                                           {"round_prefer_ceil", "floor(x + 0.5)"},
+                                           {"floor", "floor(x)"},
+                                           {"ceil", "ceil(x)"}};
 
-static const char *chosen(Import *n, const char *attr, const char *mode, const char *const (*table)[2], int count) {
+static const char *chosen(Import *n, const char *attr, const char *mode, const char *const (*table)[2],
+                          int count) {
     for (int i = 0; i < count; i++)
         if (!strcmp(table[i][0], mode)) return table[i][1];
-    import_error(n, 204, NULL, "attribute %s: there is no \"%s\"", attr, gd_escape(n->g->c, mode, strlen(mode)));
+    import_error(n, 204, NULL, "attribute %s: there is no \"%s\"", attr,
+                 gd_escape(n->g->c, mode, strlen(mode)));
     return NULL;
 }
 
@@ -58,8 +71,8 @@ static Value *axis_places(const Resize *r, const Value *x, const Factor *f) {
     return graph_text(g, r->place, values, NULL);
 }
 
-/* The kernel at distance t: a triangle, or Keys's cubic convolution ("Cubic convolution interpolation for digital image
-   processing", 1981). */
+/* The kernel at distance t: a triangle, or Keys's cubic convolution ("Cubic convolution interpolation for
+   digital image processing", 1981). */
 static Value *weight(const Resize *r, Value *t) {
     Map *values = map_new(r->n->g->c), *attrs = map_new(r->n->g->c);
     Attr *a = gd_new(r->n->g->c, Attr);
@@ -67,8 +80,10 @@ static Value *weight(const Resize *r, Value *t) {
     map_puts(values, "t", make(r->n->g, "abs", t));
     map_puts(attrs, "a", a);
     if (r->kernel == LINEAR) return graph_text(r->n->g, "max(1 - t, 0)", values, attrs);
-    return graph_text(r->n->g, "t <= 1 ? ((a + 2) * t - (a + 3)) * t * t + 1 : t < 2 ? ((t - 5) * t + 8) * t * a - 4 * a : 0",
-                      values, attrs);
+    return graph_text(
+        r->n->g,
+        "t <= 1 ? ((a + 2) * t - (a + 3)) * t * t + 1 : t < 2 ? ((t - 5) * t + 8) * t * a - 4 * a : 0",
+        values, attrs);
 }
 
 static Value *inside(Graph *g, Value *at, const Value *x, int axis) {
@@ -81,7 +96,8 @@ static Value *interpolate(const Resize *r, Value *x, const Factor *f, Value *pla
     Graph *g = r->n->g;
     int64_t axis = f->axis;
     int first = r->kernel == LINEAR ? 0 : -1, count = 2 - 2 * first;
-    Value *base = make(g, "floor", place), *ratio = make(g, "sub", place, base), *start = build_cast(g, base, I64);
+    Value *base = make(g, "floor", place), *ratio = make(g, "sub", place, base),
+          *start = build_cast(g, base, I64);
     Value *w[4], *at[4], *sum = NULL, *y = NULL;
     for (int i = 0; i < count; i++) {
         at[i] = make(g, "add", start, const_scalar(g, I64, first + i));
@@ -97,15 +113,16 @@ static Value *interpolate(const Resize *r, Value *x, const Factor *f, Value *pla
     return y;
 }
 
-/* Where an axis gets shorter the kernel gets wider, so that it reaches over all elements that fall on a place: a product
-   with the matrix of weights. The edge elements stand for what lies outside. */
+/* Where an axis gets shorter the kernel gets wider, so that it reaches over all elements that fall on a
+   place: a product with the matrix of weights. The edge elements stand for what lies outside. */
 static Value *interpolate_wide(const Resize *r, Value *x, const Factor *f, Value *place) {
     Graph *g = r->n->g;
     Ctx *c = g->c;
     int64_t perm[MAX_RANK], from = f->axis, to = 1, row = 1;
     Expr *zero = expr_int(c, 0), *lo[MAX_RANK];
     Value *narrow = make(g, "min", f->scale, number(g, 1)), *reach = number(g, r->kernel == LINEAR ? 2 : 3);
-    Expr **read = value_read(g, build_cast(g, make(g, "ceil", make(g, "div", reach, narrow)), I64), "reach", NULL);
+    Expr **read =
+        value_read(g, build_cast(g, make(g, "ceil", make(g, "div", reach, narrow)), I64), "reach", NULL);
     if (!read) return x;
     for (int i = 0; i < x->rank; i++) lo[i] = i == f->axis ? read[0] : zero;
     Node *extend = node_begin(g, "extend");
@@ -177,7 +194,8 @@ static bool known_number(Graph *g, const Value *v, int i, double *out) {
 
 /* Element i of a vector, in f32. */
 static Value *element(Graph *g, Value *v, int i) {
-    return build_cast(g, build_reshape(g, build_slice_axis(g, v, 0, expr_int(g->c, i), expr_int(g->c, 1)), 0, NULL), F32);
+    return build_cast(
+        g, build_reshape(g, build_slice_axis(g, v, 0, expr_int(g->c, i), expr_int(g->c, 1)), 0, NULL), F32);
 }
 
 /* floor(in * scale), by arithmetic on data when the scale is not known. */
@@ -186,10 +204,15 @@ static bool by_scale(Import *n, const Value *x, Value *scales, int i, Factor *f)
     Ctx *c = g->c;
     int64_t size;
     bool known = known_number(g, scales, i, &f->known);
-    if (known && f->known <= 0) { import_error(n, 204, NULL, "a scale of %g", f->known); return false; }
+    if (known && f->known <= 0) {
+        import_error(n, 204, NULL, "a scale of %g", f->known);
+        return false;
+    }
     f->scale = known ? number(g, f->known) : element(g, scales, i);
-    if (known && is_int(x->dim[f->axis], &size)) f->out = expr_int(c, (int64_t)floorf((float)size * (float)f->known));
-    else if (known && f->known == floor(f->known) && f->known < 1e9) f->out = expr_mul(c, x->dim[f->axis], expr_int(c, (int64_t)f->known));
+    if (known && is_int(x->dim[f->axis], &size))
+        f->out = expr_int(c, (int64_t)floorf((float)size * (float)f->known));
+    else if (known && f->known == floor(f->known) && f->known < 1e9)
+        f->out = expr_mul(c, x->dim[f->axis], expr_int(c, (int64_t)f->known));
     else {
         Value *out = make(g, "floor", make(g, "mul", build_scalar(g, F32, x->dim[f->axis]), f->scale));
         Expr **e = value_read(g, build_cast(g, out, I64), "size", NULL);
@@ -204,7 +227,8 @@ static void by_size(Import *n, const Value *x, Expr *size, Factor *f) {
     int64_t in, out;
     f->out = size;
     f->known = 0;
-    if (is_int(x->dim[f->axis], &in) && is_int(size, &out) && in > 0) f->scale = number(g, f->known = (double)out / (double)in);
+    if (is_int(x->dim[f->axis], &in) && is_int(size, &out) && in > 0)
+        f->scale = number(g, f->known = (double)out / (double)in);
     else if (size == x->dim[f->axis]) f->scale = number(g, f->known = 1);
     else f->scale = make(g, "div", build_scalar(g, F32, size), build_scalar(g, F32, x->dim[f->axis]));
 }
@@ -234,9 +258,13 @@ static bool read_axes(Import *n, const Value *x, int *count, Factor *f) {
     const int64_t *axes;
     int given = import_ints(n, "axes", &axes);
     *count = given ? given : x->rank;
-    if (*count > x->rank) { import_error(n, 204, NULL, "attribute axes has %d entries for %d axes", *count, x->rank); return false; }
+    if (*count > x->rank) {
+        import_error(n, 204, NULL, "attribute axes has %d entries for %d axes", *count, x->rank);
+        return false;
+    }
     for (int i = 0; i < *count; i++) {
-        f[i] = (Factor){.axis = given ? import_axis(n, axes[i], x->rank) : i, .roi = {number(n->g, 0), number(n->g, 1)}};
+        f[i] = (Factor){.axis = given ? import_axis(n, axes[i], x->rank) : i,
+                        .roi = {number(n->g, 0), number(n->g, 1)}};
         if (f[i].axis < 0) return false;
     }
     return true;
@@ -251,7 +279,8 @@ static bool read_factors(Import *n, const Value *x, Value *scales, int sizes, in
     bool by_scales = has_elements(scales);
     if (by_scales) {
         if (scales->rank != 1) return false;
-        import_require(n, expr2(n->g->c, E_EQ, scales->dim[0], expr_int(n->g->c, count)), "not one scale an axis");
+        import_require(n, expr2(n->g->c, E_EQ, scales->dim[0], expr_int(n->g->c, count)),
+                       "not one scale an axis");
         for (int i = 0; i < count; i++)
             if (!by_scale(n, x, scales, i, &f[i])) return false;
         return true;
@@ -283,8 +312,8 @@ static void import_resize(Import *n) {
     if (!read_mode(n, &r) || !read_axes(n, x, &count, f)) return;
     const char *place = import_string(n, "coordinate_transformation_mode", old ? "asymmetric" : "half_pixel");
     r.place = chosen(n, "coordinate_transformation_mode", place, places, sizeof places / sizeof *places);
-    r.nearest = chosen(n, "nearest_mode", import_string(n, "nearest_mode", old ? "floor" : "round_prefer_floor"),
-                       roundings, 4);
+    r.nearest = chosen(n, "nearest_mode",
+                       import_string(n, "nearest_mode", old ? "floor" : "round_prefer_floor"), roundings, 4);
     r.a = import_float(n, "cubic_coeff_a", -.75);
     r.exclude = import_int(n, "exclude_outside", 0) != 0;
     r.antialias = import_int(n, "antialias", 0) != 0;
@@ -292,7 +321,10 @@ static void import_resize(Import *n) {
     r.crop = !strcmp(place, "tf_crop_and_resize");
     if (!r.place || !r.nearest || !read_factors(n, x, import_in(n, old ? 1 : 2), 3, count, f)) return;
     Value *roi = old ? NULL : import_in(n, 1);
-    if (r.crop && (!roi || roi->rank != 1)) { import_error(n, 205, NULL, "tf_crop_and_resize needs roi"); return; }
+    if (r.crop && (!roi || roi->rank != 1)) {
+        import_error(n, 205, NULL, "tf_crop_and_resize needs roi");
+        return;
+    }
     for (int i = 0; r.crop && i < 2 * count; i++) f[i % count].roi[i / count] = element(n->g, roi, i);
     resize(&r, count, f);
 }
@@ -309,7 +341,10 @@ static void import_upsample(Import *n) {
     if (n->opset < 9) {
         double old[4] = {1, 1, import_float(n, "height_scale", 1), import_float(n, "width_scale", 1)};
         int ngiven = import_floats(n, "scales", &given);
-        if (!ngiven && x->rank == 4) { given = old; ngiven = 4; }
+        if (!ngiven && x->rank == 4) {
+            given = old;
+            ngiven = 4;
+        }
         float *data = gd_new_array(g->c, float, ngiven ? ngiven : 1);
         for (int i = 0; i < ngiven; i++) data[i] = (float)given[i];
         scales = graph_const(g, F32, 1, (int64_t[]){ngiven}, data);
@@ -320,7 +355,8 @@ static void import_upsample(Import *n) {
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_resize[] = {
-    {BUILD = "Resize", .import = import_resize, .doc = "Another size by nearest, linear or cubic interpolation."},
+    {BUILD = "Resize", .import = import_resize,
+     .doc = "Another size by nearest, linear or cubic interpolation."},
     {BUILD = "Upsample", .import = import_upsample, .doc = "The same, older: places are o / scale."},
 };
 const int gd_ops_resize_n = sizeof gd_ops_resize / sizeof *gd_ops_resize;

@@ -1,6 +1,6 @@
-/* Recurrent layers: RNN, GRU, LSTM. The input's part of all gates is one product over all steps, outside the loop; the
-   loop carries the state and collects it. Gate order and biases are ONNX's; a sequence shorter than the others keeps its
-   state behind its end, and its outputs there are 0.
+/* Recurrent layers: RNN, GRU, LSTM. The input's part of all gates is one product over all steps, outside the
+   loop; the loop carries the state and collects it. Gate order and biases are ONNX's; a sequence shorter than
+   the others keeps its state behind its end, and its outputs there are 0.
 
    Going backwards, steps behind a sequence's end come first and leave the initial state as it is. */
 #include "build.h"
@@ -8,17 +8,21 @@
 
 enum { MOST_ACTIVATIONS = 3 };
 
-typedef struct Activation { const char *op; double alpha, beta; bool has_alpha, has_beta; } Activation;
+typedef struct Activation {
+    const char *op;
+    double alpha, beta;
+    bool has_alpha, has_beta;
+} Activation;
 
 /* What all directions share. */
 typedef struct Layer {
     Import *n;
     int gates, nact;
-    Value *x, *lengths;      /* [T, B, I]; [B, 1] or NULL */
+    Value *x, *lengths; /* [T, B, I]; [B, 1] or NULL */
     Expr *steps, *batch, *hidden;
     double clip;
     bool clips, input_forget, before_reset, batch_first;
-    DType t, w;              /* of the model, and what is computed in */
+    DType t, w; /* of the model, and what is computed in */
 } Layer;
 
 /* One direction. */
@@ -40,7 +44,9 @@ static Value *of_axis(Graph *g, Value *v, int axis, Expr *which) {
 /* The part of gate k along the last axis. */
 static Value *gate(Graph *g, const Layer *l, Value *v, int k) {
     Ctx *c = g->c;
-    return v->rank < 1 ? v : build_slice_axis(g, v, v->rank - 1, expr_mul(c, expr_int(c, k), l->hidden), l->hidden);
+    return v->rank < 1
+               ? v
+               : build_slice_axis(g, v, v->rank - 1, expr_mul(c, expr_int(c, k), l->hidden), l->hidden);
 }
 
 /* a[.., K] by rows of b[M, K] */
@@ -58,27 +64,43 @@ static Value *by_rows(Graph *g, Value *a, Value *b) {
 
 /* ---- activations ---- */
 
-static const struct { const char *onnx, *op; bool alpha, beta; double a, b; } functions[] = {
-    {"Sigmoid", "sigmoid", false, false, 0, 0}, {"Tanh", "tanh", false, false, 0, 0}, {"Relu", "relu", false, false, 0, 0},
-    {"Affine", NULL, true, true, 1, 0}, {"ScaledTanh", "tanh", true, true, 1, 1}, {"LeakyRelu", "leaky_relu", true, false, .01, 0},
-    {"ThresholdedRelu", "thresholded_relu", true, false, 1, 0}, {"HardSigmoid", "hard_sigmoid", true, true, .2, .5},
-    {"Elu", "elu", true, false, 1, 0}, {"Softsign", "softsign", false, false, 0, 0}, {"Softplus", "softplus", false, false, 0, 0},
+static const struct {
+    const char *onnx, *op;
+    bool alpha, beta;
+    double a, b;
+} functions[] = {
+    {"Sigmoid", "sigmoid", false, false, 0, 0},
+    {"Tanh", "tanh", false, false, 0, 0},
+    {"Relu", "relu", false, false, 0, 0},
+    {"Affine", NULL, true, true, 1, 0},
+    {"ScaledTanh", "tanh", true, true, 1, 1},
+    {"LeakyRelu", "leaky_relu", true, false, .01, 0},
+    {"ThresholdedRelu", "thresholded_relu", true, false, 1, 0},
+    {"HardSigmoid", "hard_sigmoid", true, true, .2, .5},
+    {"Elu", "elu", true, false, 1, 0},
+    {"Softsign", "softsign", false, false, 0, 0},
+    {"Softplus", "softplus", false, false, 0, 0},
 };
 enum { FUNCTIONS = sizeof functions / sizeof *functions };
 
 static int lower_case(int ch) { return ch >= 'A' && ch <= 'Z' ? ch + 32 : ch; }
 static bool same_name(const char *a, const char *b) {
-    while (*a && lower_case(*a) == lower_case(*b)) { a++; b++; }
+    while (*a && lower_case(*a) == lower_case(*b)) {
+        a++;
+        b++;
+    }
     return !*a && !*b;
 }
 
-static Value *scaled(Graph *g, Value *x, double by) { return by == 1 ? x : make(g, "mul", x, const_scalar(g, x->dt, by)); }
+static Value *scaled(Graph *g, Value *x, double by) {
+    return by == 1 ? x : make(g, "mul", x, const_scalar(g, x->dt, by));
+}
 
 static Value *activate(Graph *g, const Layer *l, const Activation *a, Value *x) {
-    if (l->clips)
-        x = make(g, "clip", x, const_scalar(g, x->dt, -l->clip), const_scalar(g, x->dt, l->clip));
+    if (l->clips) x = make(g, "clip", x, const_scalar(g, x->dt, -l->clip), const_scalar(g, x->dt, l->clip));
     if (!a->op) return make(g, "add", scaled(g, x, a->alpha), const_scalar(g, x->dt, a->beta));
-    if (!strcmp(a->op, "tanh") && a->has_beta) return scaled(g, make(g, "tanh", scaled(g, x, a->beta)), a->alpha);
+    if (!strcmp(a->op, "tanh") && a->has_beta)
+        return scaled(g, make(g, "tanh", scaled(g, x, a->beta)), a->alpha);
     Node *n = node_begin(g, a->op);
     node_input(n, x);
     if (a->has_alpha) node_float(n, "alpha", a->alpha);
@@ -90,7 +112,8 @@ static Value *activate(Graph *g, const Layer *l, const Activation *a, Value *x) 
 static bool read_activations(Import *n, int directions, int nact, const char *const *usual, Direction *d) {
     const ImportAttr *names = import_has(n, "activations") ? import_attr(n, "activations") : NULL;
     const double *alpha, *beta;
-    int nalpha = import_floats(n, "activation_alpha", &alpha), nbeta = import_floats(n, "activation_beta", &beta), a = 0, b = 0;
+    int nalpha = import_floats(n, "activation_alpha", &alpha),
+        nbeta = import_floats(n, "activation_beta", &beta), a = 0, b = 0;
     if (names && (names->kind != IM_STRINGS || names->n < directions * nact)) {
         import_error(n, 204, NULL, "attribute activations: %d are needed", directions * nact);
         return false;
@@ -100,11 +123,13 @@ static bool read_activations(Import *n, int directions, int nact, const char *co
         int f = 0;
         while (f < FUNCTIONS && !same_name(functions[f].onnx, name)) f++;
         if (f == FUNCTIONS) {
-            import_error(n, 204, NULL, "attribute activations: there is no \"%s\"", gd_escape(n->g->c, name, strlen(name)));
+            import_error(n, 204, NULL, "attribute activations: there is no \"%s\"",
+                         gd_escape(n->g->c, name, strlen(name)));
             return false;
         }
         Activation *act = &d[i / nact].act[i % nact];
-        *act = (Activation){functions[f].op, functions[f].a, functions[f].b, functions[f].alpha, functions[f].beta};
+        *act = (Activation){functions[f].op, functions[f].a, functions[f].b, functions[f].alpha,
+                            functions[f].beta};
         if (act->has_alpha && a < nalpha) act->alpha = alpha[a++];
         if (act->has_beta && b < nbeta) act->beta = beta[b++];
     }
@@ -208,7 +233,8 @@ static bool read_weights(Direction *d, bool own_bias) {
     Import *n = l->n;
     Graph *g = n->g;
     Ctx *c = g->c;
-    Expr *dir = expr_int(c, d->index), *width = expr_mul(c, expr_int(c, l->gates), l->hidden), *zero = expr_int(c, 0);
+    Expr *dir = expr_int(c, d->index), *width = expr_mul(c, expr_int(c, l->gates), l->hidden),
+         *zero = expr_int(c, 0);
     Value *b = import_in(n, 3), *p = l->gates == 4 ? import_in(n, 7) : NULL;
     d->r = wide(l, of_axis(g, n->in[2], 0, dir));
     d->xw = by_rows(g, l->x, wide(l, of_axis(g, n->in[1], 0, dir)));
@@ -233,7 +259,8 @@ static bool read_weights(Direction *d, bool own_bias) {
 static Value *initial(const Layer *l, int input, int direction) {
     Graph *g = l->n->g;
     Value *v = import_in(l->n, input);
-    if (v && v->rank == 3) return of_state(g, l, wide(l, of_axis(g, v, l->batch_first ? 1 : 0, expr_int(g->c, direction))));
+    if (v && v->rank == 3)
+        return of_state(g, l, wide(l, of_axis(g, v, l->batch_first ? 1 : 0, expr_int(g->c, direction))));
     return build_broadcast(g, const_scalar(g, l->w, 0), 2, (Expr *[]){l->batch, l->hidden});
 }
 
@@ -244,10 +271,17 @@ static bool read_layer(Import *n, Layer *l, int gates) {
     if (!import_need(n, 3, gates == 4 ? 8 : 6) || !import_same_types(n, 0, 4)) return false;
     for (int i = 0; i < 3; i++) {
         if (n->in[i]->rank < 0) return false;
-        if (n->in[i]->rank != 3) { import_error(n, 301, NULL, "input %d has %d axes, not 3", i, n->in[i]->rank); return false; }
+        if (n->in[i]->rank != 3) {
+            import_error(n, 301, NULL, "input %d has %d axes, not 3", i, n->in[i]->rank);
+            return false;
+        }
     }
     Value *lengths = import_in(n, 4);
-    *l = (Layer){.n = n, .gates = gates, .t = n->in[0]->dt, .w = n->in[0]->dt == F64 ? F64 : F32, .hidden = n->in[2]->dim[2]};
+    *l = (Layer){.n = n,
+                 .gates = gates,
+                 .t = n->in[0]->dt,
+                 .w = n->in[0]->dt == F64 ? F64 : F32,
+                 .hidden = n->in[2]->dim[2]};
     l->batch_first = import_int(n, "layout", 0) != 0;
     l->clips = import_has(n, "clip");
     l->clip = import_float(n, "clip", 0);
@@ -279,7 +313,8 @@ static void import_recurrent(Import *n, int gates, int nact, const char *const *
         Value *init[2] = {initial(&l, 5, i), nstate > 1 ? initial(&l, 6, i) : NULL}, *result[3];
         if (!read_weights(&d[i], l.before_reset) || !run_direction(&d[i], step, nstate, init, result)) return;
         for (int k = 0; k < 3; k++)
-            if (k == 2 || k < nstate) all[k][i] = build_unsqueeze(g, build_cast(g, result[k], l.t), k == 2 ? 1 : 0);
+            if (k == 2 || k < nstate)
+                all[k][i] = build_unsqueeze(g, build_cast(g, result[k], l.t), k == 2 ? 1 : 0);
     }
     Value *y = build_concat(g, directions, all[2], 1);
     n->out[0] = l.batch_first ? build_transpose(g, y, batch_first) : y;
@@ -290,12 +325,25 @@ static void import_recurrent(Import *n, int gates, int nact, const char *const *
 }
 
 static void import_rnn(Import *n) { import_recurrent(n, 1, 1, (const char *const[]){"Tanh"}, rnn_step); }
-static void import_gru(Import *n) { import_recurrent(n, 3, 2, (const char *const[]){"Sigmoid", "Tanh"}, gru_step); }
-static void import_lstm(Import *n) { import_recurrent(n, 4, 3, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, lstm_step); }
+static void import_gru(Import *n) {
+    import_recurrent(n, 3, 2, (const char *const[]){"Sigmoid", "Tanh"}, gru_step);
+}
+static void import_lstm(Import *n) {
+    import_recurrent(n, 4, 3, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, lstm_step);
+}
 
 const Op gd_ops_rnn[] = {
-    {.kind = OP_BUILD, .onnx = "RNN", .import = import_rnn, .doc = "h = f(W x + R h + b), step by step, in one or both directions."},
-    {.kind = OP_BUILD, .onnx = "GRU", .import = import_gru, .doc = "Gated recurrent units, the reset before or behind the product."},
-    {.kind = OP_BUILD, .onnx = "LSTM", .import = import_lstm, .doc = "Long short-term memory, with peepholes and coupled gates."},
+    {.kind = OP_BUILD,
+     .onnx = "RNN",
+     .import = import_rnn,
+     .doc = "h = f(W x + R h + b), step by step, in one or both directions."},
+    {.kind = OP_BUILD,
+     .onnx = "GRU",
+     .import = import_gru,
+     .doc = "Gated recurrent units, the reset before or behind the product."},
+    {.kind = OP_BUILD,
+     .onnx = "LSTM",
+     .import = import_lstm,
+     .doc = "Long short-term memory, with peepholes and coupled gates."},
 };
 const int gd_ops_rnn_n = sizeof gd_ops_rnn / sizeof *gd_ops_rnn;

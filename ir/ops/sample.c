@@ -1,5 +1,5 @@
-/* The row sample: what interpolation reads. Indices outside the input are moved to its edge, so that a program never reads
-   elsewhere; who wants something else there selects it. */
+/* The row sample: what interpolation reads. Indices outside the input are moved to its edge, so that a
+   program never reads elsewhere; who wants something else there selects it. */
 #include "sample.h"
 #include "build.h"
 #include "grad.h"
@@ -13,7 +13,8 @@ static Expr *index_dim(Node *n, int i) {
     for (int k = 1; k < n->nin; k++) {
         int at = i - (x->rank - n->in[k]->rank);
         if (at < 0 || is_value(n->in[k]->dim[at], 1)) continue;
-        dim = is_value(dim, 1) ? n->in[k]->dim[at] : node_same_dim(n, dim, n->in[k]->dim[at], "index tensors differ in size");
+        dim = is_value(dim, 1) ? n->in[k]->dim[at]
+                               : node_same_dim(n, dim, n->in[k]->dim[at], "index tensors differ in size");
     }
     return dim;
 }
@@ -30,11 +31,19 @@ static void sample_shape(Node *n) {
         fits = axes->ints[k] >= 0 && axes->ints[k] < x->rank && !indexed[axes->ints[k]];
         if (fits) indexed[axes->ints[k]] = true;
     }
-    if (!fits) { node_error(n, 301, NULL, "an index tensor of i64 is needed for each axis, and no axis twice"); return; }
+    if (!fits) {
+        node_error(n, 301, NULL, "an index tensor of i64 is needed for each axis, and no axis twice");
+        return;
+    }
     for (int i = 0; i < x->rank; i++) {
         Expr *d = index_dim(n, i);
-        if (indexed[i]) node_require(n, expr2(c, E_LT, expr_int(c, 0), x->dim[i]), "an axis without elements cannot be sampled");
-        dim[i] = indexed[i] ? d : is_value(d, 1) ? x->dim[i] : node_same_dim(n, x->dim[i], d, "index tensors differ from the input in size");
+        if (indexed[i])
+            node_require(n, expr2(c, E_LT, expr_int(c, 0), x->dim[i]),
+                         "an axis without elements cannot be sampled");
+        dim[i] = indexed[i] ? d
+                 : is_value(d, 1)
+                     ? x->dim[i]
+                     : node_same_dim(n, x->dim[i], d, "index tensors differ from the input in size");
     }
     node_out(n, 0, x->dt, x->rank, dim);
 }
@@ -54,7 +63,10 @@ static Expr *sample_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     return lower_elem(L, n->in[0], at);
 }
 
-static bool sample_rereads(const Node *n, int i) { (void)n; return i == 0; }
+static bool sample_rereads(const Node *n, int i) {
+    (void)n;
+    return i == 0;
+}
 
 /* The index tensor of axis k, of the output's shape and inside x. */
 static Value *whole_index(Graph *g, const Node *n, int k) {
@@ -92,8 +104,16 @@ Value *build_sample(Graph *g, Value *x, int count, const int64_t *axes, Value *c
 }
 
 const Op gd_ops_sample[] = {
-    {.name = "sample", .kind = OP_GATHER, .in = "x index*", .out = "y", .attrs = {{"axes", AT_INTS, 0, true}},
-     .shape = sample_shape, .elem = sample_elem, .rereads = sample_rereads, .grad = sample_grad,
-     .doc = "x where the index tensors, one an axis and broadcast over the output, say; indices outside are moved to the edge."},
+    {.name = "sample",
+     .kind = OP_GATHER,
+     .in = "x index*",
+     .out = "y",
+     .attrs = {{"axes", AT_INTS, 0, true}},
+     .shape = sample_shape,
+     .elem = sample_elem,
+     .rereads = sample_rereads,
+     .grad = sample_grad,
+     .doc = "x where the index tensors, one an axis and broadcast over the output, say; indices outside are "
+            "moved to the edge."},
 };
 const int gd_ops_sample_n = sizeof gd_ops_sample / sizeof *gd_ops_sample;

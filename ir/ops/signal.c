@@ -1,5 +1,6 @@
-/* Spectra: DFT, STFT and the mel filters. A transform is a sum of products with tables of cosines and sines; the angle of
-   term j of frequency k is taken from k j modulo the length, in whole numbers, so tables are exact however long they are. */
+/* Spectra: DFT, STFT and the mel filters. A transform is a sum of products with tables of cosines and sines;
+   the angle of term j of frequency k is taken from k j modulo the length, in whole numbers, so tables are
+   exact however long they are. */
 #include "build.h"
 #include "sample.h"
 
@@ -8,12 +9,14 @@ static DType wide_type(DType t) { return t == F64 ? F64 : F32; }
 /* The only element of an integer input as an expression; NULL after an error. */
 static Expr *scalar_input(Import *n, Value *v, const char *what) {
     Expr **e = NULL;
-    if (v->rank >= 0 && v->rank <= 1 && dt_int(v->dt)) e = value_read(n->g, build_cast(n->g, v, I64), what, NULL);
+    if (v->rank >= 0 && v->rank <= 1 && dt_int(v->dt))
+        e = value_read(n->g, build_cast(n->g, v, I64), what, NULL);
     if (!e && v->rank >= 0) import_error(n, 301, NULL, "the %s is no integer", what);
     return e ? e[0] : NULL;
 }
 
-/* The cosines or sines of 2 pi k j / length, [K, J]. `twice`: terms of frequencies that stand for two count double. */
+/* The cosines or sines of 2 pi k j / length, [K, J]. `twice`: terms of frequencies that stand for two count
+ * double. */
 static Value *table(Graph *g, DType t, const char *function, Expr *k, Expr *j, Expr *length, bool twice) {
     Ctx *c = g->c;
     Expr *dim[] = {k, j};
@@ -52,13 +55,16 @@ static Value *part(Graph *g, Value *x, int which) {
     return build_squeeze(g, build_cast(g, v, wide_type(x->dt)), x->rank - 1);
 }
 
-/* re (and im) along an axis become complex frequencies, or signals: sum (re + i im) (cos -+ i sin). real: only the real part
-   of a signal whose other half of frequencies is understood. */
-static Value *spectrum(Graph *g, Value *re, Value *im, int axis, Expr *length, Expr *count, bool inverse, bool real) {
+/* re (and im) along an axis become complex frequencies, or signals: sum (re + i im) (cos -+ i sin). real:
+   only the real part of a signal whose other half of frequencies is understood. */
+static Value *spectrum(Graph *g, Value *re, Value *im, int axis, Expr *length, Expr *count, bool inverse,
+                       bool real) {
     Expr *terms = re->dim[axis];
-    Value *cosine = table(g, re->dt, "cos", count, terms, length, real), *sine = table(g, re->dt, "sin", count, terms, length, real);
+    Value *cosine = table(g, re->dt, "cos", count, terms, length, real),
+          *sine = table(g, re->dt, "sin", count, terms, length, real);
     if (inverse) sine = make(g, "neg", sine);
-    Value *y[2] = {transform(g, re, axis, cosine), real ? NULL : make(g, "neg", transform(g, re, axis, sine))};
+    Value *y[2] = {transform(g, re, axis, cosine),
+                   real ? NULL : make(g, "neg", transform(g, re, axis, sine))};
     if (im) {
         y[0] = make(g, "add", y[0], transform(g, im, axis, sine));
         if (y[1]) y[1] = make(g, "add", y[1], transform(g, im, axis, cosine));
@@ -81,7 +87,8 @@ static Value *dft_along(Import *n, int axis, Expr *length) {
     Graph *g = n->g;
     Ctx *c = g->c;
     Value *x = n->in[0];
-    bool inverse = import_int(n, "inverse", 0) != 0, onesided = import_int(n, "onesided", 0) != 0, real = inverse && onesided;
+    bool inverse = import_int(n, "inverse", 0) != 0, onesided = import_int(n, "onesided", 0) != 0,
+         real = inverse && onesided;
     Expr *two = expr_int(c, 2), *one = expr_int(c, 1), *size = x->dim[axis];
     if (!length) length = real ? expr2(c, E_MAX, expr_mul(c, two, expr_sub(c, size, one)), one) : size;
     import_require(n, expr2(c, E_LT, expr_int(c, 0), length), "a transform of no elements");
@@ -134,12 +141,14 @@ static void import_dft(Import *n) {
         Expr *which = scalar_input(n, where, "axis"), *rank = expr_int(c, x->rank);
         if (!which) return;
         Expr *axis = expr_fmod(c, which, rank);
-        import_require(n, expr2(c, E_LT, axis, expr_int(c, x->rank - 1)), "the last axis holds the real and the imaginary part");
+        import_require(n, expr2(c, E_LT, axis, expr_int(c, x->rank - 1)),
+                       "the last axis holds the real and the imaginary part");
         n->out[0] = dft_chosen(n, 0, which, length);
         return;
     }
     int axis = import_axis(n, at, x->rank);
-    if (axis == x->rank - 1) import_error(n, 204, NULL, "the last axis holds the real and the imaginary part");
+    if (axis == x->rank - 1)
+        import_error(n, 204, NULL, "the last axis holds the real and the imaginary part");
     else if (axis >= 0) n->out[0] = dft_along(n, axis, length);
 }
 
@@ -161,13 +170,15 @@ static void import_stft(Import *n) {
     bool onesided = import_int(n, "onesided", 1) != 0;
     if (x->rank == 2) x = build_unsqueeze(g, x, 2);
     if (x->rank != 3 || (window && window->rank != 1)) {
-        import_error(n, 301, NULL, "a signal of %d axes, not 3, or a window that is no vector", n->in[0]->rank);
+        import_error(n, 301, NULL, "a signal of %d axes, not 3, or a window that is no vector",
+                     n->in[0]->rank);
         return;
     }
     Expr *step = scalar_input(n, n->in[1], "step"), *zero = expr_int(c, 0), *one = expr_int(c, 1);
     Expr *length = given ? scalar_input(n, given, "length") : window ? window->dim[0] : x->dim[1];
     if (!step || !length) return;
-    import_require(n, expr2(c, E_AND, expr2(c, E_LT, zero, step), expr2(c, E_LE, length, x->dim[1])), "frames longer than the signal, or a step of 0");
+    import_require(n, expr2(c, E_AND, expr2(c, E_LT, zero, step), expr2(c, E_LE, length, x->dim[1])),
+                   "frames longer than the signal, or a step of 0");
     import_require(n, expr2(c, E_LT, zero, length), "frames of no elements");
     Expr *count = expr_add(c, expr_fdiv(c, expr_sub(c, x->dim[1], length), step), one);
     bool complex = !is_value(x->dim[2], 1);
@@ -181,7 +192,8 @@ static void import_stft(Import *n) {
     n->out[0] = build_cast(g, spectrum(g, p[0], p[1], 2, length, bins, false, false), n->in[0]->dt);
 }
 
-/* Triangles between neighbouring points that are equally far apart on the mel scale, 2595 log10(1 + f / 700). */
+/* Triangles between neighbouring points that are equally far apart on the mel scale, 2595 log10(1 + f / 700).
+ */
 static void import_mel(Import *n) {
     Graph *g = n->g;
     Ctx *c = g->c;
@@ -200,29 +212,41 @@ static void import_mel(Import *n) {
     map_puts(values, "bins", build_scalar(g, F64, bins));
     map_puts(values, "length", build_scalar(g, F64, length));
     map_puts(values, "rate", build_cast(g, in[2], F64));
-    map_puts(values, "from", graph_text(g, "2595 * log1p(f / 700) / 2.302585092994046", (map_puts(values, "f", in[3]), values), NULL));
-    map_puts(values, "to", graph_text(g, "2595 * log1p(f / 700) / 2.302585092994046", (map_puts(values, "f", in[4]), values), NULL));
+    map_puts(values, "from",
+             graph_text(g, "2595 * log1p(f / 700) / 2.302585092994046",
+                        (map_puts(values, "f", in[3]), values), NULL));
+    map_puts(values, "to",
+             graph_text(g, "2595 * log1p(f / 700) / 2.302585092994046",
+                        (map_puts(values, "f", in[4]), values), NULL));
     static const char *const point[] = {"lower", "centre", "higher"};
     for (int i = 0; i < 3; i++) {
         Value *at = make(g, "add", build_iota(g, F64, 2, dim, 1), const_scalar(g, F64, i));
         map_puts(values, "i", at);
-        map_puts(values, "hertz", graph_text(g, "700 * expm1((i * ((to - from) / (bins + 2)) + from) / 2595 * 2.302585092994046)", values, NULL));
-        map_puts(values, point[i], build_cast(g, graph_text(g, "floor((length + 1) * hertz / rate)", values, NULL), I64));
+        map_puts(values, "hertz",
+                 graph_text(g,
+                            "700 * expm1((i * ((to - from) / (bins + 2)) + from) / 2595 * 2.302585092994046)",
+                            values, NULL));
+        map_puts(values, point[i],
+                 build_cast(g, graph_text(g, "floor((length + 1) * hertz / rate)", values, NULL), I64));
     }
     map_puts(values, "up", build_cast(g, graph_text(g, "centre - lower", values, NULL), F64));
     map_puts(values, "down", build_cast(g, graph_text(g, "higher - centre", values, NULL), F64));
     map_puts(values, "rising", build_cast(g, graph_text(g, "row - lower", values, NULL), F64));
     map_puts(values, "falling", build_cast(g, graph_text(g, "higher - row", values, NULL), F64));
-    Value *y = graph_text(g, "row >= centre && row < higher ? falling / down : row == centre && up == 0 ? 1 : "
-                             "row >= lower && row <= centre && up != 0 ? rising / up : 0 * up", values, NULL);
+    Value *y = graph_text(g,
+                          "row >= centre && row < higher ? falling / down : row == centre && up == 0 ? 1 : "
+                          "row >= lower && row <= centre && up != 0 ? rising / up : 0 * up",
+                          values, NULL);
     n->out[0] = build_cast(g, y, t);
 }
 
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_signal[] = {
-    {BUILD = "DFT", .import = import_dft, .doc = "The discrete Fourier transform along an axis, or its inverse."},
+    {BUILD = "DFT", .import = import_dft,
+     .doc = "The discrete Fourier transform along an axis, or its inverse."},
     {BUILD = "STFT", .import = import_stft, .doc = "The transforms of overlapping frames."},
-    {BUILD = "MelWeightMatrix", .import = import_mel, .doc = "From frequencies to mel bins: triangular filters."},
+    {BUILD = "MelWeightMatrix", .import = import_mel,
+     .doc = "From frequencies to mel bins: triangular filters."},
 };
 const int gd_ops_signal_n = sizeof gd_ops_signal / sizeof *gd_ops_signal;

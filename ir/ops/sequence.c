@@ -241,6 +241,48 @@ static void import_concat_from_sequence(Import *n) {
     n->out[0] = build_concat(n->g, l->n, v, axis);
 }
 
+/* ---- SequenceMap ---- */
+
+/* The body once for a position: its arguments become the values given, its nodes those of the graph. */
+static Graph *map_once(Import *n, Value **args) {
+    Graph *g = n->g, *body = n->region(n, import_attr(n, "body"), n->nin, args);
+    if (!body) return NULL;
+    Map *given = map_new(g->c);
+    for (int k = 0; k < body->in.n && k < n->nin; k++) map_putp(given, body->in.v[k], args[k]);
+    graph_replace(body, given);
+    for (int k = 0; k < body->nodes.n; k++) {
+        Node *m = body->nodes.v[k];
+        m->graph = g;
+        for (int r = 0; r < m->nregions; r++) m->region[r]->outer = g;
+        vec_push(g->c, &g->nodes, m);
+    }
+    return body;
+}
+
+/* Further inputs that are sequences give an element to each position, tensors are the same for all. */
+static void import_map(Import *n) {
+    Ctx *c = n->g->c;
+    int errors = gd_error_count(c);
+    if (!import_need(n, 1, -1)) return;
+    const List *l = list_in(n, 0);
+    if (!l) return;
+    Value **args = gd_new_array(c, Value *, n->nin), ***out = gd_new_array(c, Value **, n->nout ? n->nout : 1);
+    for (int o = 0; o < n->nout; o++) out[o] = gd_new_array(c, Value *, l->n ? l->n : 1);
+    for (int i = 0; i < l->n; i++) {
+        for (int k = 0; k < n->nin; k++) {
+            const List *more = n->in[k] && n->in[k]->sequence ? list_in(n, k) : NULL;
+            args[k] = more && i < more->n ? more->v[i] : n->in[k];
+            if (more && more->n != l->n) import_error(n, 301, NULL, "sequences of %d and %d tensors", l->n, more->n);
+            if (!more && !tensor_in(n, k)) return;
+        }
+        Graph *body = gd_error_count(c) > errors ? NULL : map_once(n, args);
+        if (!body || gd_error_count(c) > errors) return;
+        if (body->out.n < n->nout) { import_error(n, 205, NULL, "the body has %d outputs instead of %d", body->out.n, n->nout); return; }
+        for (int o = 0; o < n->nout; o++) out[o][i] = body->out.v[o];
+    }
+    for (int o = 0; o < n->nout; o++) n->out[o] = list_value(n->g, n->in[0]->dt, l->n, out[o]);
+}
+
 /* ---- optionals ---- */
 
 static bool run_time_optional(Import *n, const Value *v) {
@@ -283,6 +325,7 @@ const Op gd_ops_sequence[] = {
     {BUILD = "SequenceLength", .import = import_length, .doc = "How many tensors a sequence has."},
     {BUILD = "SplitToSequence", .import = import_split_to_sequence, .doc = "Parts of a tensor along an axis."},
     {BUILD = "ConcatFromSequence", .import = import_concat_from_sequence, .doc = "The tensors of a sequence put together along an axis, or a new one."},
+    {BUILD = "SequenceMap", .import = import_map, .doc = "A sequence of what a graph makes of each tensor."},
     {BUILD = "Optional", .import = import_optional, .doc = "What it holds, or nothing."},
     {BUILD = "OptionalHasElement", .import = import_has_element, .doc = "Does the optional hold something?"},
     {BUILD = "OptionalGetElement", .import = import_get_element, .doc = "What the optional holds."},

@@ -404,7 +404,7 @@ static Value *input(Model *m, Scope *s, const PbValueInfo *v, int i) {
     if (!t) return type_input(m, s->g, v);
     Value *known = graph_const(s->g, (DType)t->dtype, t->rank, t->dims, t->data);
     known->label = esc(m, v->name);
-    return type_agrees(m, gd_format(m->c, "input \"%s\"", known->label), known, v->type) ? known : NULL;
+    return type_agrees(m, gd_format(m->c, "input \"%s\"", known->label), known, v->type, true) ? known : NULL;
 }
 
 /* An input with an initializer of its name has a default: it is taken for the constant that it nearly always
@@ -416,7 +416,7 @@ static void inputs(Model *m, Scope *s, const PbGraph *g) {
         const char *name = esc(m, v->name);
         Value *known = map_gets(s->values, v->name);
         if (known && !strncmp(map_gets(s->makers, v->name), "init", 4)) {
-            if (!is_unknown(known)) type_agrees(m, gd_format(m->c, "input \"%s\"", name), known, v->type);
+            if (!is_unknown(known)) type_agrees(m, gd_format(m->c, "input \"%s\"", name), known, v->type, true);
             map_puts(s->makers, v->name, "an input");
             continue;
         }
@@ -437,7 +437,7 @@ static void outputs(Model *m, Scope *s, const PbGraph *g) {
                      "%s is a sequence or an optional", what);
             continue;
         }
-        type_agrees(m, what, v, p->type);
+        type_agrees(m, what, v, p->type, false); /* exporters are careless with its shape */
         graph_output(s->g, name, v);
     }
     if (!g->n_output) gd_error(m->c, 205, NULL, "the graph has no output");

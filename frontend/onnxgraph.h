@@ -62,8 +62,8 @@ void dims_read(Model *m);   /* the --dim options; E601 */
 void dims_finish(Model *m); /* E601 for those that name no dim */
 /* A graph input of the type in the file; NULL after an error. */
 Value *type_input(Model *m, Graph *g, const PbValueInfo *v);
-/* Element type, nesting and rank of v against what the file says; false after an error. */
-bool type_agrees(Model *m, const char *what, const Value *v, const PbType *t);
+/* Element type and nesting (axes: and rank) of v against what the file says; false after an error. */
+bool type_agrees(Model *m, const char *what, const Value *v, const PbType *t, bool axes);
 /* Sizes that only the data decides get the names that the model has for them. */
 void type_hint(Model *m, Graph *g, const Value *v, const PbValueInfo *p);
 /* TYPE attributes: dtype and shape, -1 for an open dim. */

@@ -168,11 +168,11 @@ Value *type_input(Model *m, Graph *g, const PbValueInfo *v) {
     return in;
 }
 
-bool type_agrees(Model *m, const char *what, const Value *v, const PbType *t) {
+bool type_agrees(Model *m, const char *what, const Value *v, const PbType *t, bool axes) {
     Shape s;
     if (!t || (!t->tensor_type && !t->sequence_type && !t->optional_type)) return true; /* nothing is said */
     if (!flatten(m, what, t, &s)) return false;
-    bool rank = v->sequence || !s.shape || v->rank == (int)s.shape->n_dim;
+    bool rank = !axes || v->sequence || !s.shape || v->rank == (int)s.shape->n_dim;
     if (v->dt == s.dt && v->sequence == s.sequence && rank) return true;
     gd_error(m->c, v->dt == s.dt ? 301 : 302, NULL, "%s is declared as %s%s%s of %d axes, but it is %s", what,
              s.optional ? "optional " : "", s.sequence ? "sequence of " : "", gd_dtypes[s.dt].name,

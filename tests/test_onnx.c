@@ -343,8 +343,9 @@ static void types(void **state) {
         "E402 input \"s\" is a sparse tensor");
     has("net (float[2] x) => (int64[2] y) { y = Relu(x) }",
         "E302 output \"y\" is declared as i64 of 1 axes, but it is f32[2]");
-    has("net (float[2] x) => (float[2,1] y) { y = Relu(x) }",
-        "E301 output \"y\" is declared as f32 of 2 axes, but it is f32[2]");
+    gives("net (float[2] x) => (float[2,1] y) { y = Relu(x) }",
+          "graph g(x_0 \"x\": f32[2]) -> (\"y\": f32[2]) after import\n{\n"
+          "  relu_1 \"y\": f32[2] = relu x_0 ; 0 Relu\n  return relu_1\n}\n");
     has("net (float[2] x, int64[2] w = {1, 2}) => (float[2] y) <int64[2] v = {1}> { y = Relu(x) }",
         "E206 initializer \"v\"");
     has("net (float[4611686018427387904] x) => (float[N] y) { y = Relu(x) }",

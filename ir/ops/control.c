@@ -52,15 +52,20 @@ static bool is_inner(const Attr *inner, const Expr *e) {
     return false;
 }
 
-/* A carried value, before the loop or after an iteration, against the region's argument. */
-static bool carries(const Parts *p, const Value *arg, const Value *v) {
+/* A carried value, before the loop or after an iteration, against the region's argument. Dims may be written differently:
+   checks before the loop say that they are the same. */
+static bool carries(Ctx *c, const Parts *p, const Value *arg, const Value *v) {
     bool fits = same_kind(arg, v);
-    for (int k = 0; fits && k < arg->rank; k++) fits = arg->dim[k] == v->dim[k] || is_inner(p->inner, arg->dim[k]);
+    for (int k = 0; fits && k < arg->rank; k++) {
+        Expr *same = expr2(c, E_EQ, arg->dim[k], v->dim[k]);
+        fits = !is_const(same) || same->bits || is_inner(p->inner, arg->dim[k]);
+    }
     return fits;
 }
 
 /* Whether inputs, outputs, symbols and the region belong together: a node read from a text may be anything. */
 static bool loop_fits(Node *n) {
+    Ctx *c = n->graph->c;
     const Attr *iter = node_attr(n, "iter");
     if (n->nregions != 1 || iter->n != 1 || n->nin < 1) { node_error(n, 205, NULL, "a loop has one region and counts in one symbol"); return false; }
     Parts p = parts(n);
@@ -71,7 +76,7 @@ static bool loop_fits(Node *n) {
     fits = fits && (!p.trip || type_eq(p.trip->type, scalar(I64))) && (!p.cond || (goes->dt == BOOL && !goes->rank));
     fits = fits && (!n->in[0] || (n->in[0]->dt == BOOL && !n->in[0]->rank));
     for (int i = 0; fits && i < p.carried; i++)
-        fits = n->in[1 + i] && carries(&p, p.body->in.v[i], n->in[1 + i]) && carries(&p, p.body->in.v[i], p.body->out.v[p.cond + i]);
+        fits = n->in[1 + i] && carries(c, &p, p.body->in.v[i], n->in[1 + i]) && carries(c, &p, p.body->in.v[i], p.body->out.v[p.cond + i]);
     for (int i = 0; fits && i < p.scans; i++) {
         const Value *e = p.body->out.v[p.cond + p.carried + i];
         fits = e->rank >= 0 && e->rank < MAX_RANK && !e->sequence;

@@ -122,12 +122,12 @@ GradcTensor *verify_run(Ctx *c, const GradcProgram *p, const VerifyData *d, cons
     return call->out;
 }
 
-/* A dim of a port for known symbols; -1: not bound yet. */
+/* A dim of a port for known symbols, INT64_MIN being one that is not bound yet; -1: not known. */
 static int64_t size_now(const Program *p, Expr *dim, const int64_t *syms) {
     int64_t v;
     Map *m = map_new(p->c);
     for (int i = 0; i < p->syms.n; i++)
-        if (syms[i] >= 0) map_putp(m, p->syms.v[i], expr_int(p->c, syms[i]));
+        if (syms[i] != INT64_MIN) map_putp(m, p->syms.v[i], expr_int(p->c, syms[i]));
     return is_int(expr_subst(p->c, dim, m), &v) ? v : -1;
 }
 
@@ -137,7 +137,7 @@ static void bind_symbols(const Program *p, const Buf *port, const GradcTensor *t
         if (port->dim[a]->kind == E_VAR)
             while (s < p->syms.n && p->syms.v[s] != port->dim[a]->var) s++;
         else s = p->syms.n;
-        if (s < p->syms.n && syms[s] < 0) syms[s] = t->dims[a];
+        if (s < p->syms.n && syms[s] == INT64_MIN) syms[s] = t->dims[a];
         if (size_now(p, port->dim[a], syms) != t->dims[a])
             gd_fail(p->c, 603, NULL, "input %d: dim %d is %lld", port->port, a, (long long)t->dims[a]);
     }
@@ -148,7 +148,7 @@ GradcTensor *verify_interpret(Ctx *c, const Program *p, const VerifyData *d, con
     const void **in = gd_new_array(c, const void *, nin + 1);
     GradcTensor *out = gd_new_array(c, GradcTensor, nout + 1);
     LoopArgs a = {in, gd_new_array(c, void *, nout + 1), gd_new_array(c, int64_t, p->syms.n + 1)};
-    for (int i = 0; i < p->syms.n; i++) a.syms[i] = -1;
+    for (int i = 0; i < p->syms.n; i++) a.syms[i] = INT64_MIN;
     for (int i = 0; i < nin; i++) {
         const Buf *b = p->params.v[i];
         if ((int)b->dt != d->in[i].dtype || b->rank != d->in[i].rank) gd_fail(c, 603, NULL, "input %d is of another type", i);

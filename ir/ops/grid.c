@@ -125,6 +125,8 @@ static void import_grid_sample(Import *n) {
                      x->rank);
         return;
     }
+    import_require(n, expr2(c, E_EQ, grid->dim[spatial + 1], expr_int(c, spatial)),
+                   gd_format(c, "the grid has %s coordinates, not %d", expr_text(c, grid->dim[spatial + 1]), spatial));
     DType w = x->dt == F64 ? F64 : F32;
     Taps taps[MOST_SPATIAL];
     int64_t axes[MOST_SPATIAL];

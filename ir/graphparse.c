@@ -295,6 +295,7 @@ static int id_of(Reader *r, const char *name) {
 
 static void define(Reader *r, const Written *w, Value *v) {
     Bound *b = map_gets(r->values, w->name);
+    if (!strcmp(w->name, "_")) parse_fail(&r->s, NULL, "'_' is no name");
     if (b && b->v) parse_fail(&r->s, NULL, "the name '%.80s' is in use", w->name);
     if (!b) {
         b = gd_new(r->c, Bound);
@@ -465,7 +466,6 @@ static void compare(Reader *r, const Node *n, int line) {
                 line, n->op->name);
     for (int i = 0; i < n->nout; i++) {
         const Value *v = n->out[i], *t = twin->out[i];
-        if (!v) continue;
         bool same = v->dt == t->dt && v->rank == t->rank && v->sequence == t->sequence;
         for (int k = 0; same && k < v->rank; k++) same = v->dim[k] == t->dim[k];
         if (!same)
@@ -475,11 +475,11 @@ static void compare(Reader *r, const Node *n, int line) {
 }
 
 static void finish(Reader *r, Node *n, Written *w, int nout, int line) {
-    int types = 0, most = op_outputs(n->op), length = n->op->out ? (int)strlen(n->op->out) : 0;
-    bool any = length && n->op->out[length - 1] == '*';
-    for (int i = 0; i < nout; i++) types += w[i].typed || !strcmp(w[i].name, "_");
-    if ((nout > most && !any) || (most && !nout))
-        gd_fail(r->c, 104, NULL, "line %d: %s has %d outputs, not %d", line, n->op->name, most, nout);
+    int types = 0;
+    for (int i = 0; i < nout; i++) types += w[i].typed;
+    if (!op_makes(n->op, nout))
+        gd_fail(r->c, 104, NULL, "line %d: %s has %d outputs, not %d", line, n->op->name, op_outputs(n->op),
+                nout);
     n->nout = nout;
     if (types < nout) { /* made, not described */
         node_finish(n);
@@ -487,20 +487,18 @@ static void finish(Reader *r, Node *n, Written *w, int nout, int line) {
             Value *v = n->out[i];
             if (w[i].typed) gd_fail(r->c, 104, NULL, "line %d: either all outputs have a type or none", line);
             if (v->rank < 0 && !v->sequence) gd_leave(r->c); /* its error is out */
-            if (strcmp(w[i].name, "_")) define(r, &w[i], v);
+            define(r, &w[i], v);
         }
         return;
     }
     n->out = gd_new_array(r->c, Value *, nout ? nout : 1);
     for (int i = 0; i < nout; i++) {
-        if (!strcmp(w[i].name, "_")) continue;
         Value *v = n->out[i] = make_value(n->graph, &w[i]);
         v->def = n;
         v->port = i;
     }
     compare(r, n, line);
-    for (int i = 0; i < nout; i++)
-        if (n->out[i]) define(r, &w[i], n->out[i]);
+    for (int i = 0; i < nout; i++) define(r, &w[i], n->out[i]);
     vec_push(r->c, &n->graph->nodes, n);
 }
 

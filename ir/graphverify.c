@@ -123,6 +123,11 @@ static bool usable(Verifier *k, const Value *v, const char *by) {
 
 /* ---- nodes ---- */
 
+bool op_makes(const Op *op, int outputs) {
+    size_t length = op->out ? strlen(op->out) : 0;
+    return (length && op->out[length - 1] == '*') || outputs == op_outputs(op);
+}
+
 static bool attr_good(Verifier *k, const Node *n, int i, const char *at) {
     const AttrDef *d = &n->op->attrs[i];
     const Attr *a = &n->attr[i];
@@ -158,6 +163,7 @@ static bool node_good(Verifier *k, const Graph *g, const Node *n) {
     if (!op_is_core(n->op)) return fail(k, "%s is no op of the graph IR", n->op->onnx ? n->op->onnx : at);
     if (n->graph != g) return fail(k, "%s does not belong to its graph", at);
     if (n->nin < min || (max >= 0 && n->nin > max)) return fail(k, "%s has %d inputs", at, n->nin);
+    if (!op_makes(n->op, n->nout)) return fail(k, "%s has %d outputs", at, n->nout);
     for (int i = 0; i < n->nin; i++)
         if ((n->in[i] || i < min) && !usable(k, n->in[i], at)) return false;
     for (int i = 0; i < MAX_ATTRS && n->op->attrs[i].name; i++)
@@ -166,7 +172,7 @@ static bool node_good(Verifier *k, const Graph *g, const Node *n) {
         if (!region_good(k, n, n->region[i], at)) return false;
     for (int i = 0; i < n->nout; i++) {
         const Value *v = n->out[i];
-        if (!v) continue;
+        if (!v) return fail(k, "%s has no output %d", at, i);
         if (v->def != n || v->port != i) return fail(k, "%s is not output %d of its node", name(k, v), i);
         if (!define(k, g, v)) return false;
     }

@@ -81,7 +81,8 @@ static Expr *gather_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     Value *x = n->in[0], *i = n->in[1];
     int axis = axis_of(n);
     Expr *at[MAX_RANK];
-    for (int k = 0; k < x->rank; k++) at[k] = idx[k < axis ? k : k - 1 + i->rank];
+    for (int k = 0; k < x->rank; k++)
+        if (k != axis) at[k] = idx[k < axis ? k : k - 1 + i->rank];
     at[axis] = clamped(L->c, index_at(L, i, idx + axis, x->dim[axis]), x->dim[axis]);
     return read_at(L, x, at, nonempty(L->c, x->dim[axis]));
 }

@@ -83,6 +83,15 @@ static Expr *half(Ctx *c, Expr *length) {
 
 /* Along one axis. length: NULL, as many elements as there are (or as their half of frequencies stands for,
    at least one). */
+/* Real or complex decides what is computed, so it must be known while compiling. */
+static bool parts_known(Import *n, Expr *last) {
+    int64_t parts;
+    if (is_int(last, &parts) && (parts == 1 || parts == 2)) return true;
+    import_error(n, is_int(last, &parts) ? 301 : 402, "the last axis has 1 element (real) or 2 (complex)",
+                 "the last axis of the signal is %s", expr_text(n->g->c, last));
+    return false;
+}
+
 static Value *dft_along(Import *n, int axis, Expr *length) {
     Graph *g = n->g;
     Ctx *c = g->c;
@@ -136,7 +145,7 @@ static void import_dft(Import *n) {
     Value *x = n->in[0], *given = import_in(n, 1), *where = import_in(n, 2);
     int64_t at = n->opset < 20 ? import_int(n, "axis", 1) : -2;
     Expr *length = given ? scalar_input(n, given, "length") : NULL;
-    if ((given && !length) || x->rank < 2) return;
+    if ((given && !length) || x->rank < 2 || !parts_known(n, x->dim[x->rank - 1])) return;
     if (where && !import_const_scalar(n, 2, &at)) {
         Expr *which = scalar_input(n, where, "axis"), *rank = expr_int(c, x->rank);
         if (!which) return;
@@ -174,6 +183,7 @@ static void import_stft(Import *n) {
                      n->in[0]->rank);
         return;
     }
+    if (!parts_known(n, x->dim[2])) return;
     Expr *step = scalar_input(n, n->in[1], "step"), *zero = expr_int(c, 0), *one = expr_int(c, 1);
     Expr *length = given ? scalar_input(n, given, "length") : window ? window->dim[0] : x->dim[1];
     if (!step || !length) return;

@@ -170,8 +170,12 @@ static void type(Reader *r, Written *w) {
         w->rank = -1;
         parse_need(s, "]");
     } else w->rank = parse_list(s, "]", w->dim, MAX_RANK);
-    for (int i = 0; i < w->rank; i++)
-        if (is_const(w->dim[i]) && (int64_t)w->dim[i]->bits < 0) parse_fail(s, NULL, "a dim is negative");
+    int64_t bytes = gd_dtypes[w->dt].bytes, d;
+    for (int i = 0; i < w->rank; i++) {
+        if (!is_int(w->dim[i], &d)) continue;
+        if (d < 0) parse_fail(s, NULL, "a dim is negative");
+        bytes = gd_mul(r->c, bytes, d ? d : 1);
+    }
     if (w->sequence) parse_need(s, ")");
     if (w->optional) parse_need(s, ")");
 }

@@ -81,13 +81,16 @@ static bool elements_good(Verifier *k, const Value *v) {
 }
 
 static bool type_good(Verifier *k, const Value *v) {
-    int64_t d;
+    int64_t d, bytes = 1;
     if (v->dt >= DTYPES) return fail(k, "%s has no dtype", name(k, v));
     if (v->rank > MAX_RANK || v->rank < (v->sequence ? -1 : 0))
         return fail(k, "%s has rank %d", name(k, v), v->rank);
     for (int i = 0; i < v->rank; i++) {
         if (!index_good(k, v->dim[i], name(k, v))) return false;
-        if (is_int(v->dim[i], &d) && d < 0) return fail(k, "%s has a negative dim", name(k, v));
+        if (!is_int(v->dim[i], &d)) continue;
+        if (d < 0) return fail(k, "%s has a negative dim", name(k, v));
+        if (__builtin_mul_overflow(bytes, d ? d : 1, &bytes))
+            return fail(k, "the size of %s overflows", name(k, v));
     }
     return true;
 }

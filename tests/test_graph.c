@@ -240,6 +240,7 @@ static void faults(void **state) {
     refused("graph g(x: f33[3]) -> () after import\n{\n  return\n}\n", 104,
             "line 1, column 12: 'f33' is not a type");
     refused("graph g(x: f32[-3]) -> () after import\n{\n  return\n}\n", 104, "a dim is negative");
+    refused("graph g(x: f32[2,9223372036854775807]) -> () after import\n{\n  return\n}\n", 505, "overflows");
     refused("graph g(x: f32[N]) -> () after import\n{\n  return\n}\n", 104, "the name 'N' is not known");
     refused("graph g(x: f32[3], x: f32[3]) -> () after import\n{\n  return\n}\n", 104,
             "the name 'x' is in use");

@@ -483,6 +483,23 @@ static void damaged(void **state) {
     }
 }
 
+/* Whatever memory there is, it is enough or the limit is reached. */
+static void little_memory(void **state) {
+    (void)state;
+    bool enough = false;
+    for (size_t bytes = 1000; !enough; bytes += 1000 + bytes / 50) {
+        Ctx *c = gd_open(&(Budget){.max_bytes = bytes});
+        Job j = job_of(
+            "net (bool c, float[2,N] x) => (float[a,b] y) { t = Neg(x)\n y = If(c) <then_branch = a () => "
+            "(float[2] u) { u = Add(t, x) }, else_branch = b () => (float[2] u) { u = Relu(x) }> }");
+        int status = gd_enter(c, import, &j);
+        if (status != EXIT_LIMIT && status != EXIT_OK) fail_msg("%s", gd_diag(c, 0)->message);
+        enough = status == EXIT_OK;
+        free(j.file.bytes);
+        gd_close(c);
+    }
+}
+
 /* ---- every model there is ---- */
 
 static int imported, refused;
@@ -562,6 +579,7 @@ int main(void) {
                                        cmocka_unit_test(types),
                                        cmocka_unit_test(hostile_names),
                                        cmocka_unit_test(damaged),
+                                       cmocka_unit_test(little_memory),
                                        cmocka_unit_test(every_model)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

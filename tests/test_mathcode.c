@@ -125,13 +125,19 @@ static void c_code(void **state) {
     (void)state;
     through("c", 2);
 }
+#ifdef GRADC_LLVM
 static void llvm_code(void **state) {
     (void)state;
     through("llvm", 0);
     through("llvm", 2);
 }
+#endif
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(c_code), cmocka_unit_test(llvm_code)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(c_code),
+#ifdef GRADC_LLVM
+                                       cmocka_unit_test(llvm_code),
+#endif
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -236,8 +236,8 @@ static void compare(Check *k, double x, double y, double got, long double want) 
     }
 }
 
-/* Surely right, or no worse than the worst so far? An ulp is at least 2^-24 (2^-53) of the value, and for f64 the
-   reference is rounded to f64 here, half an ulp off at most. False when in doubt. */
+/* Surely right, or no worse than the worst so far? An ulp is at least 2^-24 (2^-53) of the value, and for f64
+   the reference is rounded to f64 here, half an ulp off at most. False when in doubt. */
 static bool within(const Check *k, double got, double want) {
     if (k->dt == F64) return fabs(got - want) < (k->worst - 1) * 0x1p-53 * fabs(want) && !isinf(want);
     if (isnan(got) || isnan(want)) return isnan(got) && isnan(want);

@@ -144,7 +144,8 @@ static const char *print_value(Text *t, Map *done, const Expr *e) {
 typedef void Kernel(const void *x, const void *y, void *out, long n);
 
 static Kernel *compile(Ctx *c, const char *name, DType dt, Expr *body, Var *const *param) {
-    const char *type = gd_dtypes[dt].ctype, *dir = mkdtemp(gd_strdup(c, "/tmp/math_check.XXXXXX"));
+    const char *type = gd_dtypes[dt].ctype, *tmp = getenv("TMPDIR");
+    const char *dir = mkdtemp(gd_format(c, "%s/math_check.XXXXXX", tmp ? tmp : P_tmpdir));
     Text *t = text_new(c);
     Map *done = map_new(c);
     text_printf(t,

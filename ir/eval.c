@@ -187,19 +187,10 @@ FOLDED uint64_t eval_int(ExprKind op, DType t, const uint64_t *v) {
 
 /* ---- small floats ---- */
 
-/* A sign, e exponent bits, m mantissa bits. What the top codes mean: IEEE: infinity and NaN. FN: no infinity,
-   only all ones is NaN. FNUZ: no infinity and no -0, whose code is NaN. FINITE: neither; overflow and NaN
-   give the largest. (OCP 8-bit Floating Point Specification; OCP Microscaling Formats; ONNX, "Float stored in
-   8 bits", "in 4 bits".) */
-typedef enum Top { IEEE, FN, FNUZ, FINITE } Top;
-typedef struct Format {
-    int e, m, bias;
-    Top top;
-} Format;
-static const Format formats[DTYPES] = {
-    [F16] = {5, 10, 15, IEEE},      [BF16] = {8, 7, 127, IEEE},  [F8E4M3FN] = {4, 3, 7, FN},
-    [F8E4M3FNUZ] = {4, 3, 8, FNUZ}, [F8E5M2] = {5, 2, 15, IEEE}, [F8E5M2FNUZ] = {5, 2, 16, FNUZ},
-    [F4E2M1] = {2, 1, 1, FINITE}};
+const SmallFormat gd_small_formats[DTYPES] = {
+    [F16] = {5, 10, 15, SMALL_IEEE},      [BF16] = {8, 7, 127, SMALL_IEEE},  [F8E4M3FN] = {4, 3, 7, SMALL_FN},
+    [F8E4M3FNUZ] = {4, 3, 8, SMALL_FNUZ}, [F8E5M2] = {5, 2, 15, SMALL_IEEE}, [F8E5M2FNUZ] = {5, 2, 16, SMALL_FNUZ},
+    [F4E2M1] = {2, 1, 1, SMALL_FINITE}};
 
 /* A power of two without sign: 2^(bits - 127), 255 is NaN. Halfway rounds up, as in ONNX's "nearest". */
 static uint64_t to_e8m0(double v) {
@@ -213,13 +204,13 @@ static uint64_t to_e8m0(double v) {
    into the exponent by itself, and codes past the last finite one are an overflow. */
 static uint64_t to_small(DType t, double v) {
     if (t == F8E8M0) return to_e8m0(v);
-    const Format *f = &formats[t];
+    const SmallFormat *f = &gd_small_formats[t];
     uint64_t ones = (1ull << (f->e + f->m)) - 1, sign = (uint64_t) !!signbit(v) << (f->e + f->m),
              inf = ones >> f->m << f->m;
-    uint64_t nan = f->top == IEEE ? sign | inf | 1ull << (f->m - 1) : f->top == FNUZ ? ones + 1 : sign | ones;
-    uint64_t last = f->top == IEEE ? inf - 1 : f->top == FN ? ones - 1 : ones;
-    if (isnan(v)) return f->top == FINITE ? ones : nan;
-    uint64_t over = f->top == IEEE ? sign | inf : f->top == FINITE ? sign | ones : nan;
+    uint64_t nan = f->top == SMALL_IEEE ? sign | inf | 1ull << (f->m - 1) : f->top == SMALL_FNUZ ? ones + 1 : sign | ones;
+    uint64_t last = f->top == SMALL_IEEE ? inf - 1 : f->top == SMALL_FN ? ones - 1 : ones;
+    if (isnan(v)) return f->top == SMALL_FINITE ? ones : nan;
+    uint64_t over = f->top == SMALL_IEEE ? sign | inf : f->top == SMALL_FINITE ? sign | ones : nan;
     if (isinf(v)) return over;
     int x;
     frexp(v, &x);
@@ -230,18 +221,18 @@ static uint64_t to_small(DType t, double v) {
     else if (x - 1 + f->bias >= 1 << f->e) return over;
     else bits = ((uint64_t)(x - 1 + f->bias) << f->m) + n - (1ull << f->m);
     if (bits > last) return over;
-    return !bits && f->top == FNUZ ? 0 : sign | bits;
+    return !bits && f->top == SMALL_FNUZ ? 0 : sign | bits;
 }
 
 static double from_small(DType t, uint64_t v) {
     if (t == F8E8M0) return v == 255 ? (double)NAN : scalbn(1, (int)v - 127);
-    const Format *f = &formats[t];
+    const SmallFormat *f = &gd_small_formats[t];
     uint64_t ones = (1ull << (f->e + f->m)) - 1, mag = v & ones, inf = ones >> f->m << f->m;
     double sign = v > ones ? -1 : 1;
     int exponent = (int)(mag >> f->m), mantissa = (int)(mag & ((1u << f->m) - 1));
-    if (f->top == FNUZ ? v == ones + 1 : f->top == FN ? mag == ones : f->top == IEEE && mag > inf)
+    if (f->top == SMALL_FNUZ ? v == ones + 1 : f->top == SMALL_FN ? mag == ones : f->top == SMALL_IEEE && mag > inf)
         return (double)NAN * sign;
-    if (f->top == IEEE && mag == inf) return sign * (double)INFINITY;
+    if (f->top == SMALL_IEEE && mag == inf) return sign * (double)INFINITY;
     if (!exponent) return sign * scalbn(mantissa, 1 - f->bias - f->m);
     return sign * scalbn(mantissa + (1 << f->m), exponent - f->bias - f->m);
 }

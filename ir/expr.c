@@ -248,6 +248,22 @@ void expr_walk(Expr *e, uint32_t mark, void (*fn)(void *, Expr *), void *arg) {
     fn(arg, e);
 }
 
+static bool search(Expr *e, uint32_t mark, Search (*ask)(void *, Expr *), void *arg) {
+    if (!e || e->mark == mark) return false;
+    e->mark = mark;
+    Search s = ask(arg, e);
+    for (int i = 0; i < e->nargs && s == SEARCH_ON; i++)
+        if (search(e->arg[i], mark, ask, arg)) return true;
+    return s == SEARCH_FOUND;
+}
+bool expr_search(Ctx *c, Expr *e, Search (*ask)(void *, Expr *), void *arg) { return search(e, expr_mark(c), ask, arg); }
+
+static Search on_data(void *arg, Expr *e) {
+    (void)arg;
+    return e->kind == E_VAR && e->var->data ? SEARCH_FOUND : SEARCH_ON;
+}
+bool expr_on_data(Ctx *c, Expr *e) { return expr_search(c, e, on_data, NULL); }
+
 /* busy: this search went through it in vain. The marks are taken off again, on success by whoever stands
  * beside the path. */
 static void forget(Expr *e) {

@@ -29,6 +29,14 @@ static inline bool dt_int(DType t) { return gd_dtypes[t].kind == DK_INT || gd_dt
 static inline bool dt_float(DType t) { return gd_dtypes[t].kind == DK_FLOAT; } /* f32, f64: what arithmetic knows */
 static inline bool dt_small(DType t) { return gd_dtypes[t].kind == DK_SMALL; } /* stored only; computed in f32 */
 
+/* The formats of the small floats that have a sign: e exponent bits, m mantissa bits. What the top codes mean: IEEE: infinity and
+   NaN. FN: no infinity, only all ones is NaN. FNUZ: no infinity and no -0, whose code is NaN. FINITE: neither; overflow and
+   NaN give the largest. (OCP 8-bit Floating Point Specification; OCP Microscaling Formats; ONNX, "Float stored in 8 bits",
+   "in 4 bits".) */
+typedef enum SmallTop { SMALL_IEEE, SMALL_FN, SMALL_FNUZ, SMALL_FINITE } SmallTop;
+typedef struct SmallFormat { int e, m, bias; SmallTop top; } SmallFormat;
+extern const SmallFormat gd_small_formats[DTYPES];
+
 typedef struct Type { uint8_t dt; uint8_t lanes; } Type;
 static inline Type scalar(DType t) { return (Type){(uint8_t)t, 1}; }
 static inline Type vector(DType t, int lanes) { return (Type){(uint8_t)t, (uint8_t)lanes}; }
@@ -118,6 +126,10 @@ bool expr_uses(const Expr *e, const Var *v);
    that recursion without marks may take exponential time. */
 uint32_t expr_mark(Ctx *c);
 void expr_walk(Expr *e, uint32_t mark, void (*fn)(void *, Expr *), void *arg);
+/* Is there a subexpression that is FOUND? Below one that is SKIPped nothing is looked at; each is asked once. e may be NULL. */
+typedef enum Search { SEARCH_ON, SEARCH_FOUND, SEARCH_SKIP } Search;
+bool expr_search(Ctx *c, Expr *e, Search (*ask)(void *, Expr *), void *arg);
+bool expr_on_data(Ctx *c, Expr *e);                     /* uses a symbol that only the data decides */
 /* e = base + stride * v with base free of v? (both i64) */
 bool expr_affine(Ctx *c, Expr *e, Var *v, Expr **base, Expr **stride);
 int64_t expr_max(Ctx *c, const Expr *e);               /* upper bound of a dim, INT64_MAX when there is none */

@@ -164,7 +164,6 @@ bool value_ints(Graph *g, const Value *v, int n, int64_t *out) {
 }
 
 Value *value_of_exprs(Graph *g, int rank, int n, Expr *const *e) {
-    Expr *dim = expr_int(g->c, n);
     DType dt = n ? (DType)e[0]->type.dt : I64;
     bool known = true;
     for (int i = 0; i < n; i++) known = known && is_const(e[i]);
@@ -177,9 +176,7 @@ Value *value_of_exprs(Graph *g, int rank, int n, Expr *const *e) {
     Node *node = node_begin(g, "exprs");
     node_dims(node, "values", n, e);
     node_int(node, "rank", rank);
-    Value *v = node_finish(node);
-    (void)dim;
-    return v;
+    return node_finish(node);
 }
 
 Expr **value_read(Graph *g, Value *v, const char *name, Expr *bound) {

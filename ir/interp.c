@@ -102,6 +102,10 @@ static void remember(Maker *m, Map *map, const void *key, size_t n, Value v) {
 static void learn(Maker *m, Expr *e, Value v) { remember(m, m->known, &e, sizeof e, v); }
 
 static int deeper(int a, int b) { return a == HERE || b == HERE ? HERE : a > b ? a : b; }
+/* Where hoisting ends: at the nest. Outside of nests nothing is hoisted: symbols that the data decides change between
+   statements, and what was kept from before a loop would lie in slots that nests in the loop use. */
+static int base(const Maker *m) { return m->nest ? m->floor : HERE; }
+
 static uint32_t place(Maker *m, int level, int lanes) {
     return level == HERE ? temporary(m, lanes) : keep(m, lanes);
 }
@@ -114,7 +118,8 @@ static void begin_statement(Maker *m) {
 /* ---- expressions ---- */
 
 static Value constant(Maker *m, Expr *e) {
-    Value v = {keep(m, e->type.lanes), m->floor, false};
+    int level = base(m);
+    Value v = {place(m, level, e->type.lanes), level, false};
     bool lane = e->kind == E_LANE;
     put(m, v.level,
         (Ins){.kind = lane ? I_LANES : I_CONST,
@@ -135,18 +140,17 @@ static void set_slot(Maker *m, const Var *v, uint32_t at) {
     map_putp(m->code->vars, v, s);
 }
 
-/* A symbol that the data decides may change between statements, but not within a nest. */
 static Value variable(Maker *m, Expr *e) {
     Value v;
     if (e->var->kind == V_SYM && slot_of(m, e->var))
-        return (Value){slot_of(m, e->var), e->var->data && !m->nest ? HERE : m->floor, false};
+        return (Value){slot_of(m, e->var), base(m), false};
     if (!lookup(m, map_getp(m->known, e), &v))
         gd_bug(m->c, "variable %s is used outside its scope", e->var->name);
     return v;
 }
 
 static Value operation(Maker *m, ExprKind op, Type arg, Type res, int n, const Value *v) {
-    int level = m->floor;
+    int level = base(m);
     for (int i = 0; i < n; i++) level = deeper(level, v[i].level);
     Value out = {place(m, level, res.lanes), level, false};
     Ins i = {
@@ -172,7 +176,7 @@ static Value sum(Maker *m, Expr *e) {
     Type t = e->type;
     Expr *term[PARTS], *outer = NULL;
     Part part[PARTS];
-    int n = 0, level = m->floor, levels[PARTS];
+    int n = 0, level = base(m), levels[PARTS];
     for (Expr *r = e;; r = r->arg[0]) {
         bool last = r->kind != E_ADD || n == PARTS - 1;
         term[n++] = last ? r : r->arg[1];
@@ -183,7 +187,7 @@ static Value sum(Maker *m, Expr *e) {
         q->product = term[i]->kind == E_MUL;
         q->x = expression(m, q->product ? term[i]->arg[0] : term[i]);
         if (q->product) q->times = expression(m, term[i]->arg[1]);
-        levels[i] = deeper(m->floor, q->product ? deeper(q->x.level, q->times.level) : q->x.level);
+        levels[i] = deeper(base(m), q->product ? deeper(q->x.level, q->times.level) : q->x.level);
         level = deeper(level, levels[i]);
     }
     for (int i = 0; i < n; i++)
@@ -218,7 +222,7 @@ static bool needs_check(Maker *m, const Buf *b, int i, Expr *index) {
 
 static Value inside(Maker *m, Value ok, Value index, Value dim) {
     uint32_t key[3] = {ok.slot, index.slot, dim.slot};
-    int level = deeper(deeper(ok.slot ? ok.level : m->floor, index.level), deeper(dim.level, m->floor));
+    int level = deeper(deeper(ok.slot ? ok.level : base(m), index.level), deeper(dim.level, base(m)));
     Value v;
     if (level != HERE && lookup(m, map_get(m->checks, key, sizeof key), &v) && v.level == level) return v;
     v = (Value){place(m, level, 1), level, false};
@@ -232,7 +236,7 @@ static Access access(Maker *m, Buf *b, Expr *const *index, Expr *mask) {
     Access a = {0};
     Value idx[32], dim[32];
     bool check[32];
-    int deepest = m->floor;
+    int deepest = base(m);
     for (int i = 0; i < b->rank; i++) {
         check[i] = needs_check(m, b, i, index[i]);
         if (!check[i]) continue;

@@ -162,6 +162,12 @@ void block_walk(Block *b, bool (*fn)(void *, Stmt *), void *arg) {
     }
 }
 
+void stmt_walk(Stmt *s, uint32_t mark, void (*fn)(void *, Expr *), void *arg) {
+    for (int i = 0; i < s->nindex; i++) expr_walk(s->index[i], mark, fn, arg);
+    expr_walk(s->e, mark, fn, arg);
+    expr_walk(s->mask, mark, fn, arg);
+}
+
 void stmt_exprs(Stmt *s, Expr *(*fn)(void *, Expr *), void *arg) {
     for (int i = 0; i < s->nindex; i++) s->index[i] = fn(arg, s->index[i]);
     if (s->e) s->e = fn(arg, s->e);

@@ -121,6 +121,7 @@ Stmt *stmt_new(Program *p, Block *to, StmtKind kind); /* to may be NULL */
 
 /* Walks, in order; fn returns false to skip what lies inside. */
 void block_walk(Block *b, bool (*fn)(void *, Stmt *), void *arg);
+void stmt_walk(Stmt *s, uint32_t mark, void (*fn)(void *, Expr *), void *arg); /* expr_walk of every expression of s itself */
 void stmt_exprs(Stmt *s, Expr *(*fn)(void *, Expr *), void *arg); /* replaces every expression of s itself */
 /* A copy with fresh loop and let variables and REG/LOCAL buffers. vars (may be NULL): Var* to the Expr* that takes its
    place; what the copy made fresh is added to it. */

@@ -8,23 +8,14 @@
 /* ---- buffers ---- */
 
 /* Does a size follow from the inputs' symbols, through the bounds of the symbols that data decides? */
-static bool bounded(const Expr *e) {
-    if (e->kind == E_VAR && e->var->data) return e->var->def ? bounded(e->var->def) : false;
-    for (int i = 0; i < e->nargs; i++)
-        if (!bounded(e->arg[i])) return false;
-    return true;
+static Search unbounded(void *ctx, Expr *e) {
+    if (e->kind != E_VAR || !e->var->data) return SEARCH_ON;
+    return !e->var->def || expr_search(ctx, e->var->def, unbounded, ctx) ? SEARCH_FOUND : SEARCH_ON;
 }
 
-static bool data_sized(const Expr *e) {
-    if (e->kind == E_VAR && e->var->data) return true;
-    for (int i = 0; i < e->nargs; i++)
-        if (data_sized(e->arg[i])) return true;
-    return false;
-}
-
-static bool value_data_sized(const Value *v) {
+static bool value_data_sized(Ctx *c, const Value *v) {
     for (int i = 0; i < v->rank; i++)
-        if (data_sized(v->dim[i])) return true;
+        if (expr_on_data(c, v->dim[i])) return true;
     return false;
 }
 
@@ -72,7 +63,7 @@ static Buf *const_buf(Lower *L, Value *v) {
 
 Buf *lower_temp(Lower *L, DType dt, int rank, Expr *const *dim, const char *name) {
     bool heap = false;
-    for (int i = 0; i < rank; i++) heap = heap || !bounded(dim[i]);
+    for (int i = 0; i < rank; i++) heap = heap || expr_search(L->c, dim[i], unbounded, L->c);
     Buf *b = buf_new(L->p, heap ? SP_HEAP : SP_ARENA, dt, rank, dim, name);
     if (heap) stmt_new(L->p, lower_block(L), S_ALLOC)->buf = b;
     return b;
@@ -239,7 +230,7 @@ Program *lower_graph(Graph *g) {
     for (int i = 0; i < g->out.n; i++) {
         Value *v = g->out.v[i];
         Buf *b = port(&L, SP_OUT, v, i, g->out_names.v[i]);
-        alloc[i] = value_data_sized(v);
+        alloc[i] = value_data_sized(c, v);
         bool own = v->def && v->place == PL_ROOT && !v->into && !v->order && v->def->graph == g && !map_getp(L.bufs, v) &&
                    !alloc[i];
         if (own) map_putp(L.bufs, v, b);

@@ -8,7 +8,7 @@
 #include "op.h"
 #include "passes.h"
 
-enum { CHEAP_WEIGHT = 4, LOCAL_BYTES = 16 << 10 };
+enum { CHEAP_WEIGHT = 4, MOST_WEIGHT = 1000, LOCAL_BYTES = 16 << 10, MOST_DEPTH = 64 };
 
 typedef struct Use { Node *node; int i; } Use; /* node NULL: an output of the graph */
 typedef struct Info {
@@ -17,7 +17,9 @@ typedef struct Info {
     bool many;      /* INLINE: an element is computed several times */
     Value *root;    /* the value whose nest computes this one; NULL: several */
     bool heavy;     /* ROOT: the nest has its contraction already */
-    int weight;     /* what computing an element costs, memory accesses included */
+    int weight;     /* see weigh */
+    bool behind;
+    int depth;      /* INLINE: values between this one and what has memory */
 } Info;
 
 typedef struct Fuse { Ctx *c; Graph *g; const PassOptions *o; bool off; } Fuse;
@@ -36,6 +38,8 @@ static void clear(Graph *g) {
         for (int k = 0; k < n->nregions; k++) clear(n->region[k]);
     }
 }
+
+static bool cheap(const Op *op) { return op->flags & OF_CHEAP; }
 
 static void note_use(Ctx *c, Graph *g, Value *v, Node *n, int i) {
     if (!v) return;
@@ -64,7 +68,6 @@ static bool same_dims(const Value *a, const Value *b) {
 }
 
 static bool heavy_kind(const Op *op) { return op->kind == OP_CONTRACT || op->kind == OP_WINDOW; }
-static bool cheap(const Op *op) { return op->flags & OF_CHEAP; }
 
 static bool needs_memory(const Value *v) {
     const Info *f = v->mark;
@@ -134,28 +137,6 @@ static bool once_a_row(const Value *v, const Value *root) {
     return true;
 }
 
-static int weight_of(Ctx *c, const Node *n) {
-    int w = n->op->kind == OP_VIEW ? 0 : cheap(n->op) ? 1 : 10;
-    for (int i = 0; i < n->nin; i++) {
-        Value *v = n->in[i];
-        if (!v || v->data) continue;
-        w += v->def && (v->place == PL_INLINE || v->place == PL_UNSET) && v->mark ? info(c, v)->weight : 1;
-    }
-    return w > 1000 ? 1000 : w;
-}
-
-/* Does a contraction, pooling or reduction of full size stand right behind v, with v as its only user? */
-static bool behind_heavy(const Value *v) {
-    const Node *n = v->def;
-    for (int i = 0; i < n->nin; i++) {
-        const Value *x = n->in[i];
-        if (!x || !x->def || x->data || !x->mark || ((const Info *)x->mark)->uses.n != 1) continue;
-        if (heavy_kind(x->def->op) && same_dims(x, v)) return true;
-        if (x->def->op->kind == OP_MAP && same_dims(x, v) && behind_heavy(x)) return true;
-    }
-    return false;
-}
-
 /* An index map without divisions. */
 static bool plain_view(const Node *n) {
     if (n->op->kind != OP_VIEW || n->op->holds) return false;
@@ -186,14 +167,36 @@ static int local_axis(const Value *v, const Value *root) {
     return axis >= 0 && row_bytes(v, axis) <= LOCAL_BYTES ? axis : -1;
 }
 
+/* Makers before users: what computing an element costs when whatever is cheap before it is computed with it (instructions
+   and memory accesses), and whether a contraction or pooling of full size stands right before it, used by it alone. */
+static void weigh(Ctx *c, Graph *g) {
+    for (int i = 0; i < g->nodes.n; i++) {
+        Node *n = g->nodes.v[i];
+        for (int k = 0; k < n->nregions; k++) weigh(c, n->region[k]);
+        int w = n->op->kind == OP_VIEW ? 0 : cheap(n->op) ? 1 : 10;
+        bool behind = false;
+        for (int k = 0; k < n->nin; k++) {
+            Value *x = n->in[k];
+            if (!x || x->data) continue;
+            const Info *f = info(c, x);
+            w += x->def && cheap(x->def->op) ? f->weight : 1;
+            if (!x->def || f->uses.n != 1 || !n->nout || !same_dims(x, n->out[0])) continue;
+            behind |= heavy_kind(x->def->op) || (x->def->op->kind == OP_MAP && f->behind);
+        }
+        for (int k = 0; k < n->nout; k++) {
+            info(c, n->out[k])->weight = w < MOST_WEIGHT ? w : MOST_WEIGHT;
+            info(c, n->out[k])->behind = behind;
+        }
+    }
+}
+
 /* ---- the decision ---- */
 
 static Place decide(Fuse *t, Value *v) {
     Node *n = v->def;
     Info *f = info(t->c, v);
-    f->weight = weight_of(t->c, n);
     if (!f->uses.n && !n->op->lower) return PL_INLINE;
-    if (needs_memory(v)) return PL_ROOT;
+    if (needs_memory(v) || f->depth > MOST_DEPTH) return PL_ROOT; /* a nest is of a size that one can read and compile */
     if (t->off) return n->op->kind == OP_VIEW && !n->op->holds ? PL_INLINE : PL_ROOT;
     bool many = read_many(v), once = f->uses.n == 1 && !many;
     Value *root = common_root(v);
@@ -208,19 +211,26 @@ static Place decide(Fuse *t, Value *v) {
     }
     if (n->op->kind == OP_SORT || n->op->kind == OP_RANDOM) return PL_ROOT;
     if (n->op->holds) return PL_ROOT; /* its inputs are written in place; computing it costs a choice an element */
-    if (once && n->op->kind == OP_MAP && behind_heavy(v) && !straight_to_root(v)) return PL_ROOT; /* stays an epilogue */
+    if (once && n->op->kind == OP_MAP && f->behind && !straight_to_root(v)) return PL_ROOT; /* stays an epilogue */
     if (once) return PL_INLINE;
     if (plain_view(n)) return PL_INLINE;
     if (n->op->kind == OP_VIEW) return many ? PL_ROOT : PL_INLINE;
     if (!v->rank && cheap(n->op) && f->weight <= CHEAP_WEIGHT) return PL_INLINE;
-    if (cheap(n->op) && !many && f->weight <= CHEAP_WEIGHT && !behind_heavy(v)) return PL_INLINE;
-    if (root && !behind_heavy(v) && (v->local_axis = (uint8_t)local_axis(v, root)) != (uint8_t)-1) return PL_LOCAL;
+    if (cheap(n->op) && !many && f->weight <= CHEAP_WEIGHT && !f->behind) return PL_INLINE;
+    if (root && !f->behind && (v->local_axis = (uint8_t)local_axis(v, root)) != (uint8_t)-1) return PL_LOCAL;
     return PL_ROOT;
 }
 
 static void place(Fuse *t, Value *v) {
     Info *f = info(t->c, v);
     v->into = NULL;
+    for (int i = 0; i < f->uses.n; i++) {
+        const Node *n = f->uses.v[i].node;
+        for (int k = 0; n && k < n->nout; k++) {
+            int below = n->out[k]->place == PL_ROOT ? 0 : info(t->c, n->out[k])->depth;
+            if (below + 1 > f->depth) f->depth = below + 1;
+        }
+    }
     v->place = (uint8_t)decide(t, v);
     f->root = v->place == PL_ROOT ? v : common_root(v);
     f->many = v->place == PL_INLINE && f->uses.n && read_many(v);
@@ -284,5 +294,6 @@ void pass_fuse(Graph *g, const PassOptions *o) {
     Fuse t = {.c = g->c, .g = g, .o = o, .off = o->opt == 0};
     clear(g);
     collect(g->c, g);
+    weigh(g->c, g);
     fuse(&t, g);
 }

@@ -19,9 +19,7 @@ static void find(Find *f, Block *b) {
         if (s->kind == S_DECL) map_putp(f->own, s->buf, s);
         /* The same load inside and outside of a loop counts once for each. */
         f->mark = expr_mark(f->p->c);
-        for (int k = 0; k < s->nindex; k++) expr_walk(s->index[k], f->mark, find_load, f);
-        expr_walk(s->e, f->mark, find_load, f);
-        expr_walk(s->mask, f->mark, find_load, f);
+        stmt_walk(s, f->mark, find_load, f);
         if (s->kind == S_STORE && !map_getp(f->own, buf_root(s->buf))) {
             Access a = {s->buf, buf_address(f->p->c, s->buf, s->index), NULL, s->mask, f->depth > 0};
             vec_push(f->p->c, f->out, a);
@@ -38,20 +36,18 @@ void nest_accesses(Program *p, Block *b, Accesses *out) {
     find(&f, b);
 }
 
-static bool load_mask_uses(Expr *e, const Var *v) {
-    if (e->kind == E_LOAD && e->nargs > e->buf->rank && expr_uses(e->arg[e->buf->rank], v)) return true;
-    for (int i = 0; i < e->nargs; i++)
-        if (load_mask_uses(e->arg[i], v)) return true;
-    return false;
+static Search masked_by(void *var, Expr *e) {
+    bool masked = e->kind == E_LOAD && e->nargs > e->buf->rank;
+    return masked && expr_uses(e->arg[e->buf->rank], var) ? SEARCH_FOUND : SEARCH_ON;
 }
 
-bool nest_controls(Block *b, const Var *v) {
+bool nest_controls(Ctx *c, Block *b, Var *v) {
     for (int i = 0; i < b->n; i++) {
         Stmt *s = b->v[i];
         if (s->mask && expr_uses(s->mask, v)) return true;
         if (s->e && s->kind != S_STORE && s->kind != S_LET && expr_uses(s->e, v)) return true;
-        if (s->e && load_mask_uses(s->e, v)) return true;
-        if (nest_controls(&s->body, v) || nest_controls(&s->other, v)) return true;
+        if (expr_search(c, s->e, masked_by, v)) return true;
+        if (nest_controls(c, &s->body, v) || nest_controls(c, &s->other, v)) return true;
     }
     return false;
 }

@@ -16,7 +16,7 @@ typedef VEC(Access) Accesses;
 /* Every load and store of the block, except of registers and temporaries declared inside it. */
 void nest_accesses(Program *p, Block *b, Accesses *out);
 /* Is anything but addresses decided by v: masks, conditions, trip counts? (Values may be.) */
-bool nest_controls(Block *b, const Var *v);
+bool nest_controls(Ctx *c, Block *b, Var *v);
 /* The distance in elements between neighbouring values of v: true and a number, or false. */
 bool access_stride(Ctx *c, const Access *a, Var *v, int64_t *stride);
 /* A copy of the block with variables replaced (Map of Var to Expr; buffers declared inside are copied too). */

@@ -108,9 +108,7 @@ static void use_load(void *arg, Expr *e) {
 }
 static bool use_stmt(void *arg, Stmt *s) {
     Used *u = arg;
-    for (int k = 0; k < s->nindex; k++) expr_walk(s->index[k], u->mark, use_load, u);
-    expr_walk(s->e, u->mark, use_load, u);
-    expr_walk(s->mask, u->mark, use_load, u);
+    stmt_walk(s, u->mark, use_load, u);
     return true;
 }
 

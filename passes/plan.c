@@ -122,18 +122,11 @@ static void stretch(Plan *k) {
 
 /* ---- sizes ---- */
 
-static bool data_sized(const Expr *e) {
-    if (e->kind == E_VAR) return e->var->data;
-    for (int i = 0; i < e->nargs; i++)
-        if (data_sized(e->arg[i])) return true;
-    return false;
-}
-
 /* At least e (up) or at most e, without symbols that only the data decides. */
 static Expr *bound(Plan *k, Expr *e, bool up) {
     Ctx *c = k->c;
     int64_t lo, hi, n;
-    if (!data_sized(e)) return e;
+    if (!expr_on_data(c, e)) return e;
     if (e->kind == E_VAR && !up) return expr_int(c, e->var->lo > 0 ? e->var->lo : 0);
     if (e->kind == E_VAR && e->var->def) return bound(k, e->var->def, true);
     if (e->kind == E_MUL && is_int(e->arg[1], &n))

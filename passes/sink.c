@@ -98,17 +98,14 @@ static Buf *widen(Sink *t, DType dt, const char *name, int rank, Expr *const *di
     return b;
 }
 
-static bool varies(const Sink *t, const Expr *e) {
-    if (e->kind == E_VAR) {
-        for (int i = 0; i < t->n; i++)
-            if (e->var == t->inner[i].at) return true;
-        Expr *v = map_getp(t->value, e->var);
-        return v && varies(t, v);
-    }
-    if (e->kind == E_LOAD && map_getp(t->wide, e->buf)) return true;
-    for (int i = 0; i < e->nargs; i++)
-        if (varies(t, e->arg[i])) return true;
-    return false;
+static Search varies(void *arg, Expr *e) {
+    const Sink *t = arg;
+    if (e->kind == E_LOAD && map_getp(t->wide, e->buf)) return SEARCH_FOUND;
+    if (e->kind != E_VAR) return SEARCH_ON;
+    for (int i = 0; i < t->n; i++)
+        if (e->var == t->inner[i].at) return SEARCH_FOUND;
+    Expr *v = map_getp(t->value, e->var);
+    return v && expr_search(t->c, v, varies, arg) ? SEARCH_FOUND : SEARCH_ON;
 }
 
 static void sink(Sink *t, Block *from, Block *to);
@@ -122,7 +119,7 @@ static void sink_stmt(Sink *t, Stmt *s, Block *to) {
         emit_store(t, s->buf, s->nindex, s->index, s->e, s->mask, to);
         return;
     case S_LET:
-        if (varies(t, s->e)) { /* a register a tile element */
+        if (expr_search(t->c, s->e, varies, t)) { /* a register a tile element */
             Buf *b = widen(t, (DType)s->e->type.dt, s->var->name, 0, NULL, to);
             Expr *at[MAX_INNER];
             for (int i = 0; i < t->n; i++) at[i] = expr_var(t->c, t->inner[i].at);

@@ -27,9 +27,7 @@ typedef struct Walk { Ctx *c; uint32_t mark; void (*fn)(void *, Expr *); void *a
 
 static bool walk_stmt(void *arg, Stmt *s) {
     Walk *w = arg;
-    for (int i = 0; i < s->nindex; i++) expr_walk(s->index[i], w->mark, w->fn, w->arg);
-    expr_walk(s->e, w->mark, w->fn, w->arg);
-    expr_walk(s->mask, w->mark, w->fn, w->arg);
+    stmt_walk(s, w->mark, w->fn, w->arg);
     return true;
 }
 
@@ -70,7 +68,7 @@ static void split_all(Tiler *t, Block *b) {
 /* a (outer, its only statement b) can be one loop when every address moves by trip(b) * step(b) for a step of a. */
 static bool mergeable(Tiler *t, Stmt *a, Stmt *b, const Accesses *acc) {
     Ctx *c = t->c;
-    if (nest_controls(&b->body, a->var) || nest_controls(&b->body, b->var)) return false;
+    if (nest_controls(c, &b->body, a->var) || nest_controls(c, &b->body, b->var)) return false;
     if (expr_uses(b->e, a->var)) return false;
     for (int i = 0; i < acc->n; i++) {
         Expr *base, *sa, *sb, *at = acc->v[i].at;
@@ -83,14 +81,15 @@ static bool mergeable(Tiler *t, Stmt *a, Stmt *b, const Accesses *acc) {
     return true;
 }
 
-typedef struct InValue { Var *a, *b; bool found; } InValue;
-static void value_use(InValue *u, const Expr *e) { /* outside of addresses */
-    if (e->kind == E_VAR) u->found = u->found || e->var == u->a || e->var == u->b;
-    if (e->kind == E_LOAD) return;
-    for (int i = 0; i < e->nargs && !u->found; i++) value_use(u, e->arg[i]);
+typedef struct InValue { Ctx *c; Var *a, *b; bool found; } InValue;
+static Search value_use(void *arg, Expr *e) { /* outside of addresses */
+    const InValue *u = arg;
+    if (e->kind == E_LOAD) return SEARCH_SKIP;
+    return e->kind == E_VAR && (e->var == u->a || e->var == u->b) ? SEARCH_FOUND : SEARCH_ON;
 }
 static bool stmt_values(void *arg, Stmt *s) {
-    if (s->kind == S_STORE || s->kind == S_LET) value_use(arg, s->e);
+    InValue *u = arg;
+    if (s->kind == S_STORE || s->kind == S_LET) u->found |= expr_search(u->c, s->e, value_use, u);
     return true;
 }
 
@@ -98,7 +97,7 @@ static bool merge_pair(Tiler *t, Stmt *a, const Accesses *acc, bool contraction)
     Ctx *c = t->c;
     Stmt *b = a->body.v[0];
     int64_t k;
-    InValue use = {a->var, b->var, false};
+    InValue use = {c, a->var, b->var, false};
     block_walk(&b->body, stmt_values, &use);
     if (use.found || !mergeable(t, a, b, acc)) return false;
     if (contraction && is_int(a->e, &k) != is_int(b->e, &k)) return false; /* a number of rows is worth more */
@@ -137,7 +136,7 @@ static void merge_axes(Tiler *t, Stmt *top) {
 static int vector_score(Tiler *t, Block *body, const Accesses *acc, Var *v, bool packs) {
     int score = 0;
     int64_t step;
-    if (nest_controls(body, v)) return -1;
+    if (nest_controls(t->c, body, v)) return -1;
     for (int i = 0; i < acc->n; i++) {
         const Access *a = &acc->v[i];
         if (!access_stride(t->c, a, v, &step)) return -1;
@@ -162,7 +161,7 @@ static int pick_vector(Tiler *t, Block *body, const Accesses *acc, int n, Stmt *
 static bool reuses(Tiler *t, const Accesses *acc, Var *vec, Var *row, Block *body) {
     int64_t sv, sr;
     bool some = false;
-    if (nest_controls(body, row)) return false;
+    if (nest_controls(t->c, body, row)) return false;
     for (int i = 0; i < acc->n; i++) {
         if (!acc->v[i].inner) continue;
         if (!access_stride(t->c, &acc->v[i], vec, &sv) || !access_stride(t->c, &acc->v[i], row, &sr)) return false;

@@ -28,24 +28,23 @@ static bool contiguous(Ctx *c, Buf *b, Expr *const *index, Var *v, int64_t *step
     return access_stride(c, &a, v, step) && (*step == 0 || *step == 1);
 }
 
-static bool fits_expr(Ctx *c, Expr *e, Var *v) {
+typedef struct Fit { Ctx *c; Var *v; } Fit;
+
+static Search misfit(void *arg, Expr *e) {
+    const Fit *f = arg;
     int64_t step;
-    if (!expr_uses(e, v)) return true;
-    if (e->kind == E_LOAD) {
-        if (e->nargs > e->buf->rank && expr_uses(e->arg[e->buf->rank], v)) return false;
-        return contiguous(c, e->buf, e->arg, v, &step);
-    }
-    for (int i = 0; i < e->nargs; i++)
-        if (!fits_expr(c, e->arg[i], v)) return false;
-    return true;
+    if (e->kind != E_LOAD) return SEARCH_ON;
+    if (e->nargs > e->buf->rank && expr_uses(e->arg[e->buf->rank], f->v)) return SEARCH_FOUND;
+    return contiguous(f->c, e->buf, e->arg, f->v, &step) ? SEARCH_SKIP : SEARCH_FOUND;
 }
 
 static bool fits(Ctx *c, const Stmt *loop) {
+    Fit f = {c, loop->var};
     for (int i = 0; i < loop->body.n; i++) {
         Stmt *s = loop->body.v[i];
         int64_t step;
         if (s->kind != S_STORE || (s->mask && expr_uses(s->mask, loop->var))) return false;
-        if (!contiguous(c, s->buf, s->index, loop->var, &step) || step != 1 || !fits_expr(c, s->e, loop->var)) return false;
+        if (!contiguous(c, s->buf, s->index, loop->var, &step) || step != 1 || expr_search(c, s->e, misfit, &f)) return false;
     }
     return true;
 }
@@ -90,9 +89,7 @@ static void see_block(Vec *t, Block *b, const Stmt *loop) {
         Stmt *s = b->v[i];
         uint32_t mark = expr_mark(t->c);
         SeeLoad sl = {t, loop};
-        for (int k = 0; k < s->nindex; k++) expr_walk(s->index[k], mark, see_load, &sl);
-        expr_walk(s->e, mark, see_load, &sl);
-        expr_walk(s->mask, mark, see_load, &sl);
+        stmt_walk(s, mark, see_load, &sl);
         if (s->kind == S_STORE) see(t, s->buf, s->index, loop);
         see_block(t, &s->body, s->kind == S_FOR && s->mode == L_VECTOR ? s : NULL);
         see_block(t, &s->other, NULL);
@@ -189,12 +186,7 @@ static Expr *vec(Vec *t, Expr *e) {
     return known;
 }
 
-static bool reads(const Expr *e, const Buf *b) {
-    if (e->kind == E_LOAD && e->buf == b) return true;
-    for (int i = 0; i < e->nargs; i++)
-        if (reads(e->arg[i], b)) return true;
-    return false;
-}
+static Search reads(void *buf, Expr *e) { return e->kind == E_LOAD && e->buf == buf ? SEARCH_FOUND : SEARCH_ON; }
 
 static void vec_store(Vec *t, Stmt *s, Block *to) {
     Reg *r = map_getp(t->regs, s->buf);
@@ -203,7 +195,7 @@ static void vec_store(Vec *t, Stmt *s, Block *to) {
         Ctx *c = t->c;
         int w = t->loop->width;
         wide_index(t, r, s->index, index);
-        if (t->count && reads(s->e, s->buf)) {
+        if (t->count && expr_search(t->c, s->e, reads, s->buf)) {
             Expr *live = expr_splat(c, expr_cast(c, t->count, I32), w);
             value = expr_select(c, expr2(c, E_LT, expr_lane(c, vector(I32, w)), live), value, expr_load(c, r->wide, w, index, NULL));
         }

@@ -76,7 +76,43 @@ static void random_graphs(void **state) {
     for (uint64_t seed = 1; seed <= 300; seed++) compare(seed);
 }
 
+/* Long chains: compile time grows with their length, not with the number of ways through shared values, and no recursion
+   goes as deep as they are long. */
+typedef struct Chain { const char *kind; int length; } Chain;
+
+static void chain(Ctx *c, void *arg) {
+    const Chain *k = arg;
+    Graph *g = graph_new(c, "chain");
+    Expr *dim[] = {expr_int(c, 4), expr_int(c, 8)};
+    int64_t axis = 1;
+    Value *x = graph_input(g, "x", F32, 2, dim);
+    for (int i = 0; i < k->length; i++) {
+        if (!strcmp(k->kind, "shared")) x = make(g, "mul", x, make(g, "sigmoid", x));
+        else if (!strcmp(k->kind, "rows")) {
+            Node *n = node_begin(g, "reduce_max");
+            node_input(n, x);
+            node_ints(n, "axes", 1, &axis);
+            node_int(n, "keepdims", 1);
+            x = make(g, "sub", x, node_finish(n));
+        } else x = make(g, i % 2 ? "relu" : "neg", x);
+    }
+    graph_output(g, "y", x);
+    PassOptions o = {.opt = 3, .numerics = NUM_STRICT, .threads = 2, .machine = {16, 32, true, 32 << 10, 1 << 20}};
+    assert_non_null(passes_run(g, &o));
+}
+
+static void long_chains(void **state) {
+    (void)state;
+    static const Chain chains[] = {{"shared", 60}, {"rows", 1500}, {"maps", 20000}};
+    for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) {
+        Chain k = chains[i];
+        Ctx *c = gd_open(&(Budget){.max_seconds = 30});
+        if (gd_enter(c, chain, &k)) fail_msg("%s: %s", k.kind, gd_error_count(c) ? gd_diag(c, 0)->message : "an error");
+        gd_close(c);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_graphs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_graphs), cmocka_unit_test(long_chains)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

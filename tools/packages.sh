@@ -3,7 +3,7 @@
 set -eu
 build="gcc libc6-dev cmake make pkg-config libprotobuf-c-dev protobuf-c-compiler libjansson-dev llvm-19-dev"
 example="zlib1g-dev dataset-fashion-mnist"
-test="libcmocka-dev zlib1g-dev clang"
+test="libcmocka-dev g++ clang"
 wanted="ca-certificates"
 for group in "$@"; do
     case "$group" in

@@ -4,14 +4,6 @@
    denormals, so they are not used. */
 #include "llvm.h"
 
-/* What the top codes mean. IEEE: infinity and NaN. FN: no infinity, only all ones is NaN. FNUZ: no infinity
-   and no -0, whose code is NaN. FINITE: neither. */
-typedef enum Top { IEEE, FN, FNUZ, FINITE } Top;
-typedef struct Format { int e, m, bias; Top top; } Format;
-static const Format formats[DTYPES] = {
-    [F16] = {5, 10, 15, IEEE},      [BF16] = {8, 7, 127, IEEE},  [F8E4M3FN] = {4, 3, 7, FN},
-    [F8E4M3FNUZ] = {4, 3, 8, FNUZ}, [F8E5M2] = {5, 2, 15, IEEE}, [F8E5M2FNUZ] = {5, 2, 16, FNUZ},
-    [F4E2M1] = {2, 1, 1, FINITE}};
 
 enum { M = 23, BIAS = 127 }; /* f32 */
 
@@ -41,7 +33,7 @@ static LLVMTypeRef half(Lanes l) {
 /* Exponent and mantissa moved into place make a float that is 2^(127 - bias) too small, denormals included. */
 Val small_widen(Fn *f, Val v, Type from) {
     Lanes l = {f, from.lanes};
-    const Format *t = &formats[from.dt];
+    const SmallFormat *t = &gd_small_formats[from.dt];
     if (from.dt == F16 && f->g->has_half)
         return LLVMBuildFPExt(f->b, LLVMBuildBitCast(f->b, v, half(l), ""), type_reg(f->u, vector(F32, l.n)), "");
     v = LLVMBuildZExt(f->b, v, type_reg(f->u, vector(U32, l.n)), "");
@@ -53,11 +45,11 @@ Val small_widen(Fn *f, Val v, Type from) {
     uint32_t ones = (1u << (t->e + t->m)) - 1, inf = ones >> t->m << t->m;
     Val mag = and(l, v, ones), sign = up(l, and(l, v, ones + 1), 31 - t->e - t->m);
     Val r = bits(l, LLVMBuildFMul(f->b, floats(l, up(l, mag, M - t->m)), power(l, BIAS - t->bias), ""));
-    if (t->top == IEEE)
+    if (t->top == SMALL_IEEE)
         r = choose(l, is(l, LLVMIntUGE, mag, inf),
                    or(l, k(l, 0x7f800000), up(l, and(l, mag, ones - inf), M - t->m)), r);
-    if (t->top == FN) r = choose(l, is(l, LLVMIntEQ, mag, ones), k(l, 0x7fc00000), r);
-    if (t->top == FNUZ) r = choose(l, is(l, LLVMIntEQ, v, ones + 1), k(l, 0x7fc00000), r);
+    if (t->top == SMALL_FN) r = choose(l, is(l, LLVMIntEQ, mag, ones), k(l, 0x7fc00000), r);
+    if (t->top == SMALL_FNUZ) r = choose(l, is(l, LLVMIntEQ, v, ones + 1), k(l, 0x7fc00000), r);
     return floats(l, or(l, r, sign));
 }
 
@@ -77,10 +69,10 @@ static Val narrow_e8m0(Lanes l, Val mag) {
 
 /* Below the least normal number adding 2^(23 - m) times it rounds to the right place, and leaves the code in
    the low bits. */
-static Val narrow(Lanes l, const Format *t, Val mag) {
+static Val narrow(Lanes l, const SmallFormat *t, Val mag) {
     uint32_t ones = (1u << (t->e + t->m)) - 1, inf = ones >> t->m << t->m;
-    uint32_t last = t->top == IEEE ? inf - 1 : t->top == FN ? ones - 1 : ones;
-    uint32_t over = t->top == IEEE ? inf : t->top == FNUZ ? ones + 1 : ones;
+    uint32_t last = t->top == SMALL_IEEE ? inf - 1 : t->top == SMALL_FN ? ones - 1 : ones;
+    uint32_t over = t->top == SMALL_IEEE ? inf : t->top == SMALL_FNUZ ? ones + 1 : ones;
     int least = 1 - t->bias;
     Val r = round_off(l, add(l, mag, k(l, (uint32_t)(t->bias - BIAS) << M)), M - t->m);
     if (t->bias != BIAS) {
@@ -94,7 +86,7 @@ static Val narrow(Lanes l, const Format *t, Val mag) {
 
 Val small_narrow(Fn *f, Val v, Type to) {
     Lanes l = {f, to.lanes};
-    const Format *t = &formats[to.dt];
+    const SmallFormat *t = &gd_small_formats[to.dt];
     LLVMTypeRef type = type_reg(f->u, to);
     if (to.dt == F16 && f->g->has_half)
         return LLVMBuildBitCast(f->b, LLVMBuildFPTrunc(f->b, v, half(l), ""), type, "");
@@ -103,10 +95,10 @@ Val small_narrow(Fn *f, Val v, Type to) {
     uint32_t ones = (1u << (t->e + t->m)) - 1, inf = ones >> t->m << t->m;
     Val sign = and(l, down(l, u, 31 - t->e - t->m), ones + 1);
     r = narrow(l, t, mag);
-    if (t->top == FNUZ) { /* its NaN has no sign, nor has its zero */
+    if (t->top == SMALL_FNUZ) { /* its NaN has no sign, nor has its zero */
         Val bare = or(l, is(l, LLVMIntEQ, r, 0), is(l, LLVMIntEQ, r, ones + 1));
         r = choose(l, nan, k(l, ones + 1), choose(l, bare, r, or(l, r, sign)));
-    } else if (t->top == FINITE) r = choose(l, nan, k(l, ones), or(l, r, sign));
-    else r = or(l, choose(l, nan, k(l, t->top == IEEE ? inf | 1u << (t->m - 1) : ones), r), sign);
+    } else if (t->top == SMALL_FINITE) r = choose(l, nan, k(l, ones), or(l, r, sign));
+    else r = or(l, choose(l, nan, k(l, t->top == SMALL_IEEE ? inf | 1u << (t->m - 1) : ones), r), sign);
     return LLVMBuildTrunc(f->b, r, type, "");
 }

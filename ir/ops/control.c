@@ -32,17 +32,18 @@ static Expr *behind(Ctx *c, const Parts *p, Expr *e) {
 static Expr *loop_count(Ctx *c, const Parts *p) { return p->cond ? expr_var(c, p->syms->syms[0]) : p->trip; }
 
 /* Does a dim depend on a symbol of the region? Symbols made after the iteration's own are the region's. */
-static bool local_to(const Expr *e, const Var *iter, const Attr *inner) {
-    if (e->kind == E_VAR) {
-        bool is_inner = e->var->kind == V_SYM && e->var->data && e->var->id >= iter->id;
-        for (int i = 0; i < inner->n; i++) is_inner |= e->var == inner->syms[i];
-        return is_inner;
-    }
-    for (int i = 0; i < e->nargs; i++)
-        if (local_to(e->arg[i], iter, inner)) return true;
-    return false;
+typedef struct Local { const Var *iter; const Attr *inner; } Local;
+static Search is_local(void *arg, Expr *e) {
+    const Local *l = arg;
+    if (e->kind != E_VAR) return SEARCH_ON;
+    bool local = e->var->kind == V_SYM && e->var->data && e->var->id >= l->iter->id;
+    for (int i = 0; i < l->inner->n; i++) local |= e->var == l->inner->syms[i];
+    return local ? SEARCH_FOUND : SEARCH_ON;
 }
-static bool local_dim(const Parts *p, const Expr *e) { return local_to(e, p->iter, p->inner); }
+static bool local_to(Ctx *c, Expr *e, const Var *iter, const Attr *inner) {
+    return expr_search(c, e, is_local, &(Local){iter, inner});
+}
+static bool local_dim(const Parts *p, Expr *e) { return local_to(p->body->c, e, p->iter, p->inner); }
 
 static bool same_kind(const Value *a, const Value *b) { return a->dt == b->dt && a->rank == b->rank && a->sequence == b->sequence; }
 
@@ -401,7 +402,7 @@ static Node *loop_node(Graph *g, Graph *body, Value *cond, bool is_while, int ca
     for (int i = 0; i < ninner; i++) outer[n++] = graph_data_symbol(g, "D", NULL);
     for (int i = body->out.n - scans; i < body->out.n; i++)
         for (int k = 0; k < body->out.v[i]->rank; k++)
-            if (local_to(body->out.v[i]->dim[k], iter, &carries)) outer[n++] = graph_data_symbol(g, "D", NULL);
+            if (local_to(c, body->out.v[i]->dim[k], iter, &carries)) outer[n++] = graph_data_symbol(g, "D", NULL);
     Node *node = node_begin(g, "loop");
     node_input(node, cond);
     for (int i = 0; i < carried; i++) node_input(node, init[i]);

@@ -16,6 +16,10 @@ typedef struct FrontOptions {
     /* Inputs that become constants, by their position; NULL: stays an input. Kept, not copied. */
     const GradcTensor *const *given;
     int ngiven;
+    /* Float weights become states (ir/train.h) instead of constants: a model that trains. */
+    bool states;
+    /* Layers behave as in training: dropout drops, normalisation uses and moves the batch's statistics. Asks for states. */
+    bool training;
     const char *prefix; /* the graph's name, an identifier; NULL: made from the file's name */
 } FrontOptions;
 

@@ -17,7 +17,7 @@ typedef struct Op Op; /* op.h */
 typedef struct Value Value;
 typedef struct Node Node;
 typedef struct Graph Graph;
-typedef struct State State;         /* train.h */
+typedef struct StateVar StateVar;         /* train.h */
 typedef struct TrainSpec TrainSpec;
 
 enum { MAX_RANK = 16, MAX_ELEMS = 64 /* largest value whose elements are followed symbolically */ };
@@ -88,7 +88,7 @@ struct Graph {
     VEC(Var *) syms;      /* of the outermost graph: all symbols, those of the inputs first */
     VEC(Value *) in, out;
     VEC(const char *) in_names, out_names; /* the model's names of inputs and outputs, escaped */
-    VEC(State *) states;  /* of the outermost graph: inputs that a run changes */
+    VEC(StateVar *) states;  /* of the outermost graph: inputs that a run changes */
     TrainSpec *train;     /* what the description says of training; NULL: nothing */
     VEC(Value *) consts;  /* of the outermost graph */
     VEC(Node *) nodes;

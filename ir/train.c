@@ -1,6 +1,7 @@
 /* State of a graph, and recipes: train.h. */
 #include "train.h"
 #include <ctype.h>
+#include <stdlib.h>
 
 /* ---- state ---- */
 
@@ -13,34 +14,34 @@ static const char *unique_name(Graph *g, const char *name) {
 Value *state_new(Graph *g, StateKind kind, const char *name, DType dt, int rank, const int64_t *dim, const char *init) {
     Expr *e[MAX_RANK];
     for (int i = 0; i < rank; i++) e[i] = expr_int(g->c, dim[i]);
-    State *s = gd_new(g->c, State);
-    *s = (State){.kind = kind, .in = g->in.n, .out = -1, .init = init};
+    StateVar *s = gd_new(g->c, StateVar);
+    *s = (StateVar){.kind = kind, .in = g->in.n, .out = -1, .init = init};
     Value *v = graph_input(g, unique_name(g, name), dt, rank, e);
     vec_push(g->c, &g->states, s);
     return v;
 }
 
-State *state_of(Graph *g, const Value *v) {
+StateVar *state_of(Graph *g, const Value *v) {
     for (int i = 0; i < g->states.n; i++)
         if (g->in.v[g->states.v[i]->in] == v) return g->states.v[i];
     return NULL;
 }
 
-State *state_named(Graph *g, const char *name) {
+StateVar *state_named(Graph *g, const char *name) {
     for (int i = 0; i < g->states.n; i++)
         if (!strcmp(g->in_names.v[g->states.v[i]->in], name)) return g->states.v[i];
     return NULL;
 }
 
 void state_next(Graph *g, const Value *v, Value *next) {
-    State *s = state_of(g, v);
+    StateVar *s = state_of(g, v);
     if (!s || s->out >= 0) gd_bug(g->c, "state %s has no next value to set", v->label ? v->label : "");
     s->out = g->out.n;
     graph_output(g, gd_format(g->c, "%s.next", g->in_names.v[s->in]), next);
 }
 
 static Value *shared(Graph *g, const char *name, DType dt, const char *init) {
-    State *s = state_named(g, name);
+    StateVar *s = state_named(g, name);
     return s ? g->in.v[s->in] : state_new(g, ST_COUNTER, name, dt, 0, NULL, init);
 }
 

@@ -23,7 +23,7 @@ typedef enum StateKind {
     ST_METRIC   /* sums since the epoch began: zero then */
 } StateKind;
 
-struct State {
+struct StateVar {
     StateKind kind;
     int in, out;         /* positions among the graph's inputs and outputs; out -1: only read */
     const char *init;    /* its first value: a recipe of initialisers ("glorot_uniform", "constant value=1"); NULL: zeros */
@@ -35,8 +35,8 @@ struct State {
 /* A new state of that shape: its value before the run. name: as in checkpoints; made unique. Float states of the kind ST_PARAM
    get a gradient. */
 Value *state_new(Graph *g, StateKind kind, const char *name, DType dt, int rank, const int64_t *dim, const char *init);
-State *state_of(Graph *g, const Value *v);           /* NULL: v is not a state */
-State *state_named(Graph *g, const char *name);
+StateVar *state_of(Graph *g, const Value *v);           /* NULL: v is not a state */
+StateVar *state_named(Graph *g, const char *name);
 void state_next(Graph *g, const Value *v, Value *next); /* its value after the run; once per state */
 /* Scalars that programs share, made when first asked for: steps done before this one (i64), the run's seed (i64), the base
    learning rate (f32), batches of one epoch (i64, 1 until the trainer knows). */
@@ -98,7 +98,7 @@ Value *optimizer_build(Graph *g, const TrainSpec *s, Value *w, Value *dw, Value 
 double optimizer_rate(const TrainSpec *s); /* the base rate: lr=, or the default of these semantics */
 
 /* The first value of a state: seed i64 [], index: position among the states (each has its own stream of numbers). */
-Value *init_build(Graph *g, const State *s, DType dt, int rank, const int64_t *dim, Value *seed, int index);
+Value *init_build(Graph *g, const StateVar *s, DType dt, int rank, const int64_t *dim, Value *seed, int index);
 
 /* For help texts and `gradc ops`-like listings: row i of "loss", "optimizer", "metric", "schedule", "init"; false past the last. */
 bool recipe_row(const char *kind, int i, const char **name, const char **doc);

@@ -1,6 +1,7 @@
 /* Graphs, values and symbols: see graph.h. Nodes are in node.c. */
 #include "graph.h"
 #include "op.h"
+#include "train.h"
 #include <stdlib.h>
 
 typedef struct GraphState { Map *names; int syms; } GraphState; /* symbol names taken in this compilation */
@@ -224,6 +225,8 @@ static void count_uses(Graph *g) {
         for (int k = 0; k < n->nregions; k++) count_uses(n->region[k]);
     }
     for (int i = 0; i < g->out.n; i++) g->out.v[i]->uses++;
+    for (int i = 0; i < g->states.n; i++)
+        if (g->states.v[i]->from) g->states.v[i]->from->uses++;
 }
 
 void graph_count_uses(Graph *g) {

@@ -7,6 +7,7 @@
    counted, so it ends. */
 #include "text.h"
 #include "graphtext.h"
+#include "train.h"
 #include "op.h"
 #include <ctype.h>
 #include <stdlib.h>
@@ -694,6 +695,36 @@ static void results(Reader *r) {
     if (i != g->out.n) parse_fail(&r->s, NULL, "the graph returns %d values, not %d", g->out.n, i);
 }
 
+static int position(Reader *r, const Value *v) {
+    for (int i = 0; i < r->top->in.n; i++)
+        if (r->top->in.v[i] == v) return i;
+    parse_fail(&r->s, NULL, "a state is an input");
+}
+
+/* A state that the top graph changes, after its `return`. */
+static void state(Reader *r) {
+    Parser *s = &r->s;
+    StateVar *v = gd_new(r->c, StateVar);
+    const char *kind = parse_word(s);
+    int k = 0;
+    while (k < ST_KINDS && strcmp(gd_state_kinds[k], kind)) k++;
+    if (k == ST_KINDS) parse_fail(s, "param, buffer, slot, counter or metric", "there is no state %.40s", kind);
+    *v = (StateVar){.kind = (StateKind)k, .in = position(r, used(r)), .out = -1};
+    if (parse_eat(s, "->")) {
+        int64_t out = parse_int(s);
+        if (out < 0 || out >= r->top->out.n) parse_fail(s, NULL, "there is no output %lld", (long long)out);
+        v->out = (int)out;
+    }
+    if (parse_eat(s, "from")) v->from = used(r);
+    if (v->from && !v->from->data) parse_fail(s, NULL, "a state begins as a constant");
+    if (parse_eat(s, "init")) v->init = unescaped(r);
+    if (parse_eat(s, "fan")) v->fan_in = parse_int(s), v->fan_out = parse_int(s);
+    if (parse_eat(s, "l1")) v->l1 = real(r);
+    if (parse_eat(s, "l2")) v->l2 = real(r);
+    vec_push(r->c, &r->top->states, v);
+    next_line(r);
+}
+
 /* The head's first line uses symbols of its second, and those of the body. */
 static void head(Reader *r, Parser *outputs) {
     Parser *s = &r->s;
@@ -733,6 +764,7 @@ Graph *graph_parse(Ctx *c, const char *text, size_t n) {
     if (at_end(&r)) next_line(&r);
     head(&r, &outputs);
     body(&r, r.top);
+    while (parse_eat(&r.s, "state")) state(&r);
     parse_need(&r.s, "}");
     next_line(&r);
     while (parse_eat(&r.s, "data")) data_section(&r);

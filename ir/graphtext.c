@@ -6,6 +6,7 @@
    what follows from the rest. The length is linear in the graph's: what a comment lists is cut off. */
 #include "text.h"
 #include "graphtext.h"
+#include "train.h"
 #include "op.h"
 #include <ctype.h>
 
@@ -411,6 +412,22 @@ static void head(Printer *k) {
     text_put(k->t, any ? "\n{\n" : "{\n");
 }
 
+static void real(Printer *k, double v) { const_print(k->t, scalar(F64), gd_to_bits(F64, v), true); }
+
+/* state param w_3 -> 1 from w_7 init "normal stddev=0.1" fan 9 288 l1 0.0 l2 1e-4 */
+static void state(Printer *k, const StateVar *s) {
+    indent(k);
+    text_printf(k->t, "state %s ", gd_state_kinds[s->kind]);
+    name(k, k->top->in.v[s->in]);
+    if (s->out >= 0) text_printf(k->t, " -> %d", s->out);
+    if (s->from) text_put(k->t, " from "), name(k, s->from);
+    if (s->init) text_printf(k->t, " init \"%s\"", gd_escape(k->s, s->init, strlen(s->init)));
+    if (s->fan_in || s->fan_out) text_printf(k->t, " fan %lld %lld", (long long)s->fan_in, (long long)s->fan_out);
+    if (s->l1 != 0) text_put(k->t, " l1 "), real(k, s->l1);
+    if (s->l2 != 0) text_put(k->t, " l2 "), real(k, s->l2);
+    text_put(k->t, "\n");
+}
+
 typedef struct Job {
     Text *t;
     const Graph *g;
@@ -431,6 +448,7 @@ static void print(Ctx *s, void *arg) {
     k.indent++;
     for (int i = 0; i < j->g->consts.n; i++) constant(&k, j->g->consts.v[i]);
     body(&k, j->g);
+    for (int i = 0; i < j->g->states.n; i++) state(&k, j->g->states.v[i]);
     text_put(k.t, "}\n");
     if (k.brief) return;
     for (int i = 0; i < j->g->consts.n; i++)

@@ -3,6 +3,7 @@
 #include "graphtext.h"
 #include "op.h"
 #include "text.h"
+#include "train.h"
 
 typedef struct Verifier {
     Ctx *c; /* of the message */
@@ -152,6 +153,23 @@ static bool attr_good(Verifier *k, const Node *n, int i, const char *at) {
     return true;
 }
 
+/* A state that a run changes is an input and an output of one type, and only one state is there. */
+static bool states_good(Verifier *k, const Graph *g) {
+    for (int i = 0; i < g->states.n; i++) {
+        const StateVar *s = g->states.v[i];
+        if (s->in < 0 || s->in >= g->in.n || s->out < -1 || s->out >= g->out.n) return fail(k, "a state is no input");
+        for (int j = 0; j < i; j++)
+            if (g->states.v[j]->in == s->in || (s->out >= 0 && g->states.v[j]->out == s->out))
+                return fail(k, "state %s is there twice", name(k, g->in.v[s->in]));
+        if (s->out < 0) continue;
+        const Value *v = g->in.v[s->in], *next = g->out.v[s->out];
+        bool same = v->dt == next->dt && v->rank == next->rank;
+        for (int d = 0; same && d < v->rank; d++) same = v->dim[d] == next->dim[d];
+        if (!same) return fail(k, "state %s becomes a value of another type", name(k, v));
+    }
+    return true;
+}
+
 static bool graph_good(Verifier *k, const Graph *g);
 
 static bool region_good(Verifier *k, const Node *n, const Graph *g, const char *at) {
@@ -214,6 +232,7 @@ static bool graph_good(Verifier *k, const Graph *g) {
         if (!node_good(k, g, g->nodes.v[i])) return false;
     for (int i = 0; i < g->out.n; i++)
         if (!usable(k, g->out.v[i], g->outer ? "yield" : "return")) return false;
+    if (!states_good(k, g)) return false;
     if (g->outer) forget(k, g);
     return true;
 }

@@ -4,6 +4,7 @@
    concat, a reshape: Value.into) gets a view of that one's buffer, and the node that would have copied it only writes
    what is left over. */
 #include "lower.h"
+#include "train.h"
 
 /* ---- buffers ---- */
 
@@ -216,6 +217,33 @@ void lower_nodes(Lower *L, Graph *g) {
     }
 }
 
+/* The output in whose memory input i lies: a state that the program changes. -1: none. */
+static int state_output(Graph *g, int i) {
+    for (int k = 0; k < g->states.n; k++)
+        if (g->states.v[k]->in == i) return g->states.v[k]->out;
+    return -1;
+}
+
+/* Inputs, then outputs. copy: outputs that are filled by a copy at the end; a state's memory holds its old value till then. */
+static void open_ports(Lower *L, Graph *g, Buf **copy, bool *alloc) {
+    int nin = 0;
+    for (int i = 0; i < g->in.n; i++)
+        if (state_output(g, i) < 0) map_putp(L->bufs, g->in.v[i], port(L, SP_IN, g->in.v[i], nin++, g->in_names.v[i]));
+    for (int i = 0; i < g->out.n; i++) {
+        Value *v = g->out.v[i];
+        int state = -1;
+        for (int k = 0; k < g->in.n; k++)
+            if (state_output(g, k) == i) state = k;
+        Buf *b = port(L, SP_OUT, v, i, state >= 0 ? g->in_names.v[state] : g->out_names.v[i]);
+        alloc[i] = value_data_sized(L->c, v);
+        bool own = v->def && v->place == PL_ROOT && !v->into && !v->order && v->def->graph == g && !map_getp(L->bufs, v) &&
+                   !alloc[i] && state < 0;
+        if (own) map_putp(L->bufs, v, b);
+        else copy[i] = b;
+        if (state >= 0) map_putp(L->bufs, g->in.v[state], b);
+    }
+}
+
 Program *lower_graph(Graph *g) {
     Ctx *c = g->c;
     Program *p = program_new(c, g->name);
@@ -223,23 +251,13 @@ Program *lower_graph(Graph *g) {
     Scope top = {.block = &p->body, .memo = map_new(c), .floor = true};
     L.scope = &top;
     for (int i = 0; i < g->syms.n; i++) vec_push(c, &p->syms, g->syms.v[i]);
-    for (int i = 0; i < g->in.n; i++)
-        map_putp(L.bufs, g->in.v[i], port(&L, SP_IN, g->in.v[i], i, g->in_names.v[i]));
     Buf **copy = gd_new_array(c, Buf *, g->out.n ? g->out.n : 1);
     bool *alloc = gd_new_array(c, bool, g->out.n ? g->out.n : 1);
-    for (int i = 0; i < g->out.n; i++) {
-        Value *v = g->out.v[i];
-        Buf *b = port(&L, SP_OUT, v, i, g->out_names.v[i]);
-        alloc[i] = value_data_sized(c, v);
-        bool own = v->def && v->place == PL_ROOT && !v->into && !v->order && v->def->graph == g && !map_getp(L.bufs, v) &&
-                   !alloc[i];
-        if (own) map_putp(L.bufs, v, b);
-        else copy[i] = b;
-    }
+    open_ports(&L, g, copy, alloc);
     lower_nodes(&L, g);
     for (int i = 0; i < g->out.n; i++) {
         if (alloc[i]) stmt_new(p, &p->body, S_ALLOC)->buf = copy[i];
-        if (copy[i]) lower_copy(&L, g->out.v[i], copy[i]);
+        if (copy[i] && map_getp(L.bufs, g->out.v[i]) != copy[i]) lower_copy(&L, g->out.v[i], copy[i]);
     }
     p->after = "lower";
     return p;

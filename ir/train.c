@@ -5,6 +5,8 @@
 
 /* ---- state ---- */
 
+const char *const gd_state_kinds[ST_KINDS] = {"param", "buffer", "slot", "counter", "metric"};
+
 static const char *unique_name(Graph *g, const char *name) {
     const char *s = name;
     for (int i = 1; state_named(g, s); i++) s = gd_format(g->c, "%s_%d", name, i);

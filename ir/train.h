@@ -20,8 +20,10 @@ typedef enum StateKind {
     ST_BUFFER,  /* moves with training but has no gradient: running statistics; and frozen parameters */
     ST_SLOT,    /* the optimizer's: NAME/SLOT for the parameter NAME */
     ST_COUNTER, /* scalars: train/step, train/seed, train/lr ... */
-    ST_METRIC   /* sums since the epoch began: zero then */
+    ST_METRIC,  /* sums since the epoch began: zero then */
+    ST_KINDS
 } StateKind;
+extern const char *const gd_state_kinds[ST_KINDS]; /* param, buffer, slot, counter, metric */
 
 struct StateVar {
     StateKind kind;

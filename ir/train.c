@@ -48,6 +48,11 @@ static Value *shared(Graph *g, const char *name, DType dt, const char *init) {
 }
 
 Value *train_step_number(Graph *g) { return shared(g, "train/step", I64, NULL); }
+Value *train_update_number(Graph *g) {
+    Value *steps = train_step_number(g);
+    int64_t k = g->train ? g->train->accumulate : 0;
+    return k > 1 ? make(g, "div", steps, const_scalar(g, I64, (double)k)) : steps;
+}
 Value *train_seed(Graph *g) { return shared(g, "train/seed", I64, NULL); }
 Value *train_epoch_steps(Graph *g) { return shared(g, "train/epoch_steps", I64, "constant value=1"); }
 Value *train_rate(Graph *g, double initial) {

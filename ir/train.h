@@ -43,6 +43,7 @@ void state_next(Graph *g, const Value *v, Value *next); /* its value after the r
 /* Scalars that programs share, made when first asked for: steps done before this one (i64), the run's seed (i64), the base
    learning rate (f32), batches of one epoch (i64, 1 until the trainer knows). */
 Value *train_step_number(Graph *g);
+Value *train_update_number(Graph *g); /* of those, updates of the parameters: fewer when gradients accumulate */
 Value *train_seed(Graph *g);
 Value *train_rate(Graph *g, double initial);
 Value *train_epoch_steps(Graph *g);
@@ -107,5 +108,6 @@ bool recipe_row(const char *kind, int i, const char **name, const char **doc);
 
 /* ---- the programs of a trainable model (passes/train.c) ---- */
 
-typedef enum TrainPart { TP_STEP, TP_EVAL, TP_RUN, TP_INPUT_GRAD, TP_INIT } TrainPart;
+typedef enum TrainPart { TP_NONE, TP_STEP, TP_EVAL, TP_RUN, TP_INPUT_GRAD, TP_PARTS } TrainPart;
+extern const char *const gd_train_parts[TP_PARTS]; /* none, step, eval, run, input-grad */
 #endif

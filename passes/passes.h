@@ -4,6 +4,7 @@
 #define GD_PASSES_H
 #include "graph.h"
 #include "loop.h"
+#include "train.h"
 
 typedef enum Numerics { NUM_STRICT, NUM_DEFAULT, NUM_FAST } Numerics;
 
@@ -20,6 +21,7 @@ typedef struct PassOptions {
     Numerics numerics;
     Machine machine;
     int threads;                /* hint only: 1 makes no parallel loops; results never depend on it */
+    TrainPart train;            /* which program of a trainable model; TP_NONE: the model as it is */
     const char *grad;           /* LOSS or LOSS:NAME,...: outputs d_NAME are added (all float inputs); may be NULL */
     const char *const *skip;    /* names of passes left out, NULL-ended; may be NULL */
     const char *stop_after;     /* may be NULL */
@@ -54,6 +56,9 @@ const Pass *pass_named(const char *name); /* NULL when there is none */
 /* Runs graph passes, lowering, loop passes: those after g->after. NULL when stop_after is a graph pass. Leaves when a pass
    recorded errors, or when the options name a pass that does not exist or cannot be left out. */
 Program *passes_run(Graph *g, const PassOptions *o);
+/* The program that makes the first values of a trained model's states: seed (i64) in, one output a state, in order and under
+   its name. model: the graph of the step, after `train`. */
+Graph *train_init(Ctx *c, const Graph *model, const char *name);
 /* From a program that went through the passes up to p->after. */
 void passes_resume(Program *p, const PassOptions *o);
 #endif

@@ -96,6 +96,44 @@ static const char *set_dump(Settings *s, const char *v) { s->dump_dir = v; retur
 static const char *set_time(Settings *s, const char *v) { (void)v; s->time_passes = true; return NULL; }
 static const char *set_profile(Settings *s, const char *v) { (void)v; s->profile = true; return NULL; }
 
+/* ---- training ---- */
+
+static const char *set_loss(Settings *s, const char *v) { s->train.loss = v; return *v ? NULL : "a name"; }
+static const char *set_optimizer(Settings *s, const char *v) { s->train.optimizer = v; return *v ? NULL : "a name"; }
+static const char *set_schedule(Settings *s, const char *v) { s->train.schedule = v; return *v ? NULL : "a name"; }
+static const char *set_output(Settings *s, const char *v) { s->train.output = v; return *v ? NULL : "a name"; }
+static const char *add_to(const char **list, int *n, const char *v) {
+    if (*n == MAX_LIST) return "at most 64 of them";
+    list[(*n)++] = v;
+    return *v ? NULL : "a name";
+}
+static const char *set_metrics(Settings *s, const char *v) { return add_to(s->train.metrics, &s->train.nmetrics, v); }
+static const char *set_freeze(Settings *s, const char *v) { return add_to(s->train.freeze, &s->train.nfreeze, v); }
+static const char *set_semantics(Settings *s, const char *v) {
+    static const char *const names[] = {"keras", "torch", NULL};
+    int i = one_of(v, names);
+    s->train.torch = i ? 1 : -1;
+    return i < 0 ? "keras or torch" : NULL;
+}
+static const char *set_strict(Settings *s, const char *v) { (void)v; s->train.strict = true; return NULL; }
+static const char *count(const char *v, int64_t *to) {
+    double n;
+    if (!number(v, 1e9, &n) || n < 1 || n != (double)(int64_t)n) return "a number from 1 on";
+    *to = (int64_t)n;
+    return NULL;
+}
+static const char *set_batch(Settings *s, const char *v) { return count(v, &s->train.batch); }
+static const char *set_accumulate(Settings *s, const char *v) { return count(v, &s->train.accumulate); }
+static const char *positive(const char *v, double *to) { return number(v, 1e30, to) && *to > 0 ? NULL : "a number above 0"; }
+static const char *set_clip_value(Settings *s, const char *v) { return positive(v, &s->train.clip_value); }
+static const char *set_clip_norm(Settings *s, const char *v) { return positive(v, &s->train.clip_norm); }
+static const char *set_clip_global(Settings *s, const char *v) { return positive(v, &s->train.clip_global); }
+static const char *set_part(Settings *s, const char *v) {
+    for (int i = TP_STEP; i < TP_PARTS; i++)
+        if (!strcmp(v, gd_train_parts[i])) s->train.part = (TrainPart)i;
+    return s->train.part ? NULL : "step, eval, run or input-grad";
+}
+
 static const Setting settings[] = {
     {"backend", "NAME", "llvm, c or interp: who makes the code (llvm; c where that is missing)", set_backend},
     {"target", "NAME", "native, generic, x86-64-v2, x86-64-v3, x86-64-v4, aarch64, or an LLVM triple", set_target},
@@ -115,6 +153,20 @@ static const Setting settings[] = {
     {"dump-ir", "DIR", "write the IR after every pass into DIR, numbered", set_dump},
     {"time-passes", NULL, "print how long each pass took", set_time},
     {"profile", NULL, "count calls and time of every nest", set_profile},
+    {"part", "PROGRAM", "look at a program of training: step, eval, run or input-grad", set_part},
+    {"loss", "RECIPE", "what to minimise, over what the description says: \"huber delta=2\"", set_loss},
+    {"optimizer", "RECIPE", "how: \"adam lr=1e-3\"", set_optimizer},
+    {"schedule", "RECIPE", "of the learning rate: \"cosine steps=1000\"", set_schedule},
+    {"metrics", "RECIPE", "what to report besides the loss; may be said again", set_metrics},
+    {"semantics", "WHOSE", "keras or torch: whose defaults and formulas", set_semantics},
+    {"batch", "N", "samples of a step", set_batch},
+    {"accumulate", "N", "steps whose gradients' mean makes one update", set_accumulate},
+    {"freeze", "PATTERN", "parameters that stay as they are; may be said again", set_freeze},
+    {"clip-value", "X", "gradients' elements stay within -X and X", set_clip_value},
+    {"clip-norm", "X", "each gradient's norm is at most X", set_clip_norm},
+    {"clip-global", "X", "the norm of all gradients together is at most X", set_clip_global},
+    {"loss-output", "NAME", "the output that the loss is about (the first)", set_output},
+    {"strict-loss", NULL, "no logits form of softmax followed by cross-entropy", set_strict},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings };
 

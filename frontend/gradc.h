@@ -18,6 +18,7 @@
 #ifndef GRADC_H
 #define GRADC_H
 #include "program.h"
+#include "trainer.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -75,6 +76,14 @@ typedef struct GradcNest {
     uint64_t calls, ns;       /* so far */
 } GradcNest;
 GradcNest gradc_profile(const Gradc *g, const GradcProgram *program, int nest);
+
+/* ---- training ---- */
+
+/* A trainable model, compiled into this process: its programs and the table of its state (trainer.h; fit.h trains with it). What to
+   train is said by the description, or by the options loss, optimizer, metrics, schedule, batch, semantics ... The step is
+   always made; parts: which other programs. Lives until gradc_close. */
+enum { GRADC_PART_EVAL = 1 << 2, GRADC_PART_RUN = 1 << 3, GRADC_PART_INPUT_GRAD = 1 << 4 };
+int gradc_trainer(Gradc *g, unsigned parts, const GradcTrainer **trainer);
 
 /* Runs the model once in the reference interpreter. values: as in program.h's GradcArgs. *out: the outputs, with their names. */
 int gradc_interpret(Gradc *g, const GradcArgs *values, int *n, const GradcTensor **out, const char *const **names);

@@ -7,6 +7,17 @@
 #include "passes.h"
 
 enum { MAX_LIST = 64 };
+/* What options say of training, over what the description says. */
+typedef struct TrainSettings {
+    const char *loss, *optimizer, *schedule, *output;
+    const char *metrics[MAX_LIST], *freeze[MAX_LIST];
+    int nmetrics, nfreeze;
+    int torch;        /* 1, -1: keras, 0: not said */
+    bool strict;
+    int64_t batch, accumulate;
+    double clip_value, clip_norm, clip_global;
+    TrainPart part;   /* of the actions that look at one program */
+} TrainSettings;
 typedef struct Settings {
     const char *backend, *target, *prefix;
     const char *dims[MAX_LIST + 1], *skip[MAX_LIST + 1];
@@ -17,6 +28,7 @@ typedef struct Settings {
     int weights;      /* Weights, -1: not given */
     Budget budget;
     const char *stop_after, *print_after, *dump_dir;
+    TrainSettings train;
 } Settings;
 
 typedef struct Jitted { struct Jitted *next; Ctx *c; Program *program; Loaded loaded; } Jitted;

@@ -7,6 +7,8 @@
 
 const char *const gd_state_kinds[ST_KINDS] = {"param", "buffer", "slot", "counter", "metric"};
 
+const char *const gd_train_parts[TP_PARTS] = {"none", "step", "eval", "run", "input-grad"};
+
 static const char *unique_name(Graph *g, const char *name) {
     const char *s = name;
     for (int i = 1; state_named(g, s); i++) s = gd_format(g->c, "%s_%d", name, i);

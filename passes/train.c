@@ -18,8 +18,6 @@
 #include <fnmatch.h>
 #include <math.h>
 
-const char *const gd_train_parts[TP_PARTS] = {"none", "step", "eval", "run", "input-grad"};
-
 typedef struct Training {
     Graph *g;
     const TrainSpec *s;

@@ -31,7 +31,8 @@ int gradc_call_open(GradcCall *c, const GradcProgram *p, GradcError *e) {
     c->binder = calloc((size_t)p->nsyms + 1, sizeof *c->binder);
     c->ins = calloc((size_t)p->nin + 1, sizeof *c->ins);
     c->outs = calloc((size_t)p->nout + 1, sizeof *c->outs);
-    if (!c->in || !c->out || !c->syms || !c->binder || !c->ins || !c->outs) {
+    c->placed = calloc((size_t)p->nout + 1, sizeof *c->placed);
+    if (!c->in || !c->out || !c->syms || !c->binder || !c->ins || !c->outs || !c->placed) {
         gradc_call_close(c);
         return gradc_error(e, 506, NULL, "out of memory");
     }
@@ -48,6 +49,7 @@ void gradc_call_close(GradcCall *c) {
     free(c->binder);
     free(c->ins);
     free(c->outs);
+    free(c->placed);
     free(c->arena);
     memset(c, 0, sizeof *c);
 }
@@ -161,6 +163,21 @@ int gradc_call_set(GradcCall *c, int i, GradcTensor *t, GradcError *e) {
     gradc_tensor_free(&c->in[i]);
     c->in[i] = *t;
     memset(t, 0, sizeof *t);
+    return 0;
+}
+
+int gradc_call_place(GradcCall *c, int i, void *data, GradcError *e) {
+    const GradcPort *port = &c->program->out[i];
+    GradcTensor *t = &c->out[i];
+    size_t count;
+    gradc_tensor_free(t);
+    int status = gradc_shape_bytes(port->dtype, port->rank, port->dims, &count, &t->bytes, e);
+    if (status) return status;
+    t->dtype = port->dtype;
+    t->rank = port->rank;
+    memcpy(t->dims, port->dims, (size_t)port->rank * sizeof *t->dims);
+    t->data = data;
+    c->placed[i] = true;
     return 0;
 }
 
@@ -297,7 +314,7 @@ static int place_outputs(GradcCall *c, const int64_t *dims, GradcError *e) {
     for (int i = 0; i < p->nout; i++) {
         const GradcPort *port = &p->out[i];
         GradcTensor *t = &c->out[i];
-        bool known = true, same = t->owned && t->data;
+        bool known = true, same = (t->owned || c->placed[i]) && t->data;
         for (int d = 0; d < port->rank; d++) {
             known = known && dims[d] >= 0;
             same = same && t->dims[d] == dims[d];
@@ -319,7 +336,7 @@ static int adopt_outputs(GradcCall *c, const int64_t *dims, GradcError *e) {
     for (int i = 0; i < p->nout; dims += p->out[i].rank, i++) {
         GradcTensor *t = &c->out[i];
         size_t count;
-        if (t->owned) continue;
+        if (t->owned || c->placed[i]) continue;
         int status = gradc_shape_bytes(p->out[i].dtype, p->out[i].rank, dims, &count, &t->bytes, e);
         if (status) return status;
         if (!c->outs[i]) return gradc_error(e, 901, NULL, "output %s was not set", p->out[i].name);
@@ -364,7 +381,7 @@ static int run_placed(GradcCall *c, int64_t *dims, GradcError *e) {
         if (ran != GRADC_RUN_ARENA) return describe(p, ran, e);
         size_t more = c->arena_bytes < 4096 ? 8192 : 2 * c->arena_bytes;
         status = grow_arena(c, c->arena_bytes > PTRDIFF_MAX / 2 ? SIZE_MAX : more, e);
-        for (int i = 0; i < p->nout; i++) c->outs[i] = c->out[i].owned ? c->out[i].data : NULL;
+        for (int i = 0; i < p->nout; i++) c->outs[i] = c->out[i].owned || c->placed[i] ? c->out[i].data : NULL;
         for (int s = 0; s < p->nsyms; s++)
             if (c->binder[s] == UNBOUND) c->syms[s] = unset(c->program, s);
     }

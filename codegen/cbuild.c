@@ -10,28 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef VEC(const char *) Args;
+typedef ToolArgs Args;
 
 static void add(Ctx *c, Args *a, const char *s) { vec_push(c, a, s); }
-
-/* $CC may hold options too: words are separated by blanks, as make does. */
-static void add_words(Ctx *c, Args *a, const char *s) {
-    for (s += strspn(s, " \t"); *s; s += strspn(s, " \t")) {
-        size_t n = strcspn(s, " \t");
-        add(c, a, gd_strndup(c, s, n));
-        s += n;
-    }
-}
-
-static Args compiler(Ctx *c) {
-    Args a = {0};
-    const char *cc = tool_cc(c);
-    if (!cc)
-        gd_fail(c, 405, "install gcc or clang, set CC, or use --backend llvm or --emit c",
-                "no C compiler was found");
-    add_words(c, &a, cc);
-    return a;
-}
 
 /* -march, and -m for each feature. The full vector width is asked for by name, or compilers keep to half of
  * it. */
@@ -96,7 +77,7 @@ static char *write_weights(Program *p, const EmitOptions *o, const char *dir, co
     if (!s->blob) return NULL;
     if (o->weights == WEIGHTS_FILE) gd_write_file(c, file, s->blob, s->blob_bytes);
     if (o->weights != WEIGHTS_OBJECT) return NULL;
-    Args a = compiler(c);
+    Args a = tool_compiler(c);
     add(c, &a, "-fPIC");
     add(c, &a, NULL);
     weights_object(c, a.v, dir, prefix_of(p, o), s->blob, s->blob_bytes, object);
@@ -122,7 +103,7 @@ static void add_common(Program *p, const EmitOptions *o, Args *a, const char *di
     add(c, a, "-std=gnu99");
     add_target(c, a, o->target);
     add(c, a, "-fPIC");
-    if (o->openmp && works(c, compiler(c), "-fopenmp", dir)) add(c, a, "-fopenmp");
+    if (o->openmp && works(c, tool_compiler(c), "-fopenmp", dir)) add(c, a, "-fopenmp");
 }
 
 /* Across file systems it is copied beside its place first, so that the last step is a rename all the same. */
@@ -143,7 +124,7 @@ static void build(Program *p, const EmitOptions *o, Emit kind, const char *path)
     const char *file = kind == EMIT_EXE ? gd_format(c, "%s.weights", path)
                                         : gd_format(c, "%s%s.weights", folder_of(c, path), P);
     char *weights = write_weights(p, o, dir, &s, file, gd_format(c, "%s/%s_weights.o", dir, P));
-    Args a = compiler(c);
+    Args a = tool_compiler(c);
     add_common(p, o, &a, dir);
     char *source = gd_format(c, "%s/%s.c", dir, P);
     if (kind == EMIT_ASM) add(c, &a, "-S");
@@ -160,7 +141,7 @@ static void build(Program *p, const EmitOptions *o, Emit kind, const char *path)
     add(c, &a, object);
     run(c, &a, P);
     if (object != made) { /* code and weights become one object */
-        Args link = compiler(c);
+        Args link = tool_compiler(c);
         const char *const rest[] = {"-r", "-nostdlib", object, weights, "-o", made};
         for (int i = 0; i < 6; i++) add(c, &link, rest[i]);
         run(c, &link, P);
@@ -202,7 +183,7 @@ static void load_c(Program *p, const EmitOptions *o, Loaded *out) {
     mine.main = false;
     mine.weights = WEIGHTS_HOST;
     write_sources(p, &mine, dir, &s);
-    Args a = compiler(c);
+    Args a = tool_compiler(c);
     add_common(p, &mine, &a, dir);
     const char *const rest[] = {"-shared", gd_format(c, "%s/%s.c", dir, P), "-o", library, "-lm"};
     for (int i = 0; i < 5; i++) add(c, &a, rest[i]);

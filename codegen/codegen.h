@@ -10,6 +10,7 @@
 #define GD_CODEGEN_H
 #include "loop.h"
 #include "program.h"
+#include "trainer.h"
 
 /* The machine that code is made for. One table in codegen/target.c knows the names that --target takes. */
 typedef struct Target {
@@ -43,6 +44,17 @@ typedef struct CSources { Text *source, *header; const void *blob; size_t blob_b
 /* codegen/c/c.c: the sources as text. */
 void c_emit(Program *p, const EmitOptions *o, CSources *out);
 
+/* codegen/c/trainer.c: the typed face of a trainable model, and its table. program: init, step, eval, run, input_grad (NULL: left out),
+   each emitted as a unit PREFIX_init ... with a table of its own. init_arena: bytes behind the state that init works in. */
+typedef struct TrainerUnit {
+    const char *prefix;
+    const GradcTrainer *trainer; /* states, target ...; its programs are not looked at */
+    Program *program[5];
+    size_t init_arena;
+    bool main;                   /* gradc_trainer_main is called */
+} TrainerUnit;
+void c_emit_trainer(Ctx *c, const TrainerUnit *u, Text **source, Text **header);
+
 /* A program loaded into this process; closed when the Ctx closes. */
 typedef struct Loaded {
     const GradcProgram *program;
@@ -65,12 +77,17 @@ const Backend *llvm_backend(Ctx *c);
 
 extern const Backend backend_c; /* codegen/cbuild.c */
 
+/* codegen/trainbuild.c: a trainable model as sources (path: a directory), executable or shared library, its programs by that back end. */
+void trainer_write(Ctx *c, const TrainerUnit *u, const EmitOptions *o, const Backend *back, Emit kind, const char *path);
+
 /* codegen/weights.c: bytes as an object file with the symbol PREFIX_weights. cc: the compiler and its options, NULL-ended. */
 void weights_object(Ctx *c, const char *const *cc, const char *dir, const char *prefix, const void *blob, size_t n, const char *object);
 
 /* codegen/tool.c: run a program by argument vector (no shell), wait, capture what it prints. Returns its exit status. */
 int tool_run(Ctx *c, const char *const *argv, Text *err);
 const char *tool_cc(Ctx *c);                         /* $CC, cc, gcc or clang, whichever there is first; or NULL */
+typedef VEC(const char *) ToolArgs;
+ToolArgs tool_compiler(Ctx *c);                      /* the words of tool_cc: $CC may hold options too; E405 when there is none */
 const char *tool_temp_dir(Ctx *c);                   /* removed when the Ctx closes */
 const char *tool_runtime(Ctx *c, const char *name);  /* a file installed with gradc (libgradc_runtime.a, headers) */
 #endif

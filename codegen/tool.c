@@ -115,3 +115,16 @@ const char *tool_runtime(Ctx *c, const char *name) {
 #endif
     gd_fail(c, 405, "reinstall gradc, or keep its files together", "%s is not installed", name);
 }
+
+ToolArgs tool_compiler(Ctx *c) {
+    ToolArgs a = {0};
+    const char *cc = tool_cc(c);
+    if (!cc)
+        gd_fail(c, 405, "install gcc or clang, set CC, or use --emit obj (llvm) or --emit c",
+                "no C compiler was found");
+    for (size_t n; *(cc += strspn(cc, " \t")); cc += n) {
+        n = strcspn(cc, " \t");
+        vec_push(c, &a, gd_strndup(c, cc, n));
+    }
+    return a;
+}

@@ -28,26 +28,11 @@ static void write_object(Gen *g, LLVMCodeGenFileType kind, const char *path) {
     gd_write_file(g->c, path, LLVMGetBufferStart(m), LLVMGetBufferSize(m));
 }
 
-typedef VEC(const char *) Args;
-
-/* $CC may hold options too, separated by blanks. */
-static void linker(Ctx *c, Args *a) {
-    const char *cc = tool_cc(c);
-    if (!cc)
-        gd_fail(c, 405, "install one, set CC, or write an object with --emit obj",
-                "no C compiler to link with was found");
-    for (size_t n; *(cc += strspn(cc, " \t")); cc += n) {
-        n = strcspn(cc, " \t");
-        vec_push(c, a, gd_strndup(c, cc, n));
-    }
-}
-
 /* By the C compiler's driver, which knows where the system's libraries are. The result takes its place whole. */
 static void link_objects(Gen *g, bool shared, const char *path) {
     Ctx *c = g->c;
-    Args a = {0};
+    ToolArgs a = tool_compiler(c);
     const char *dir = tool_temp_dir(c), *out = gd_format(c, "%s.linked", path);
-    linker(c, &a);
     if (shared) vec_push(c, &a, "-shared");
     for (int i = 0; i < g->nunits; i++) {
         LLVMMemoryBufferRef m = g->units[i].object;

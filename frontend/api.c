@@ -83,7 +83,7 @@ static const struct { const char *name, *suffix; Emit kind; } kinds[] = {
     {"asm", ".s", EMIT_ASM}, {"ll", ".ll", EMIT_LL}, {"bc", ".bc", EMIT_BC}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-static Emit kind_of(Ctx *c, const char *emit, const char *out) {
+Emit session_emit(Ctx *c, const char *emit, const char *out) {
     size_t n = strlen(out);
     if (!emit) {
         for (int i = 1; i < KINDS; i++) {
@@ -100,7 +100,7 @@ static Emit kind_of(Ctx *c, const char *emit, const char *out) {
 /* Code that leaves this machine is made for any machine of its kind; executables are for here. */
 static bool portable(Emit kind) { return kind != EMIT_EXE; }
 
-static const char *backend_for(const Build *b, Emit kind) {
+const char *session_backend(const Build *b, Emit kind) {
     const char *named = b->g->set.backend;
     if (kind == EMIT_C && (!named || !strcmp(named, "c"))) return "c";
     if (kind == EMIT_C) gd_fail(b->c, 601, "leave out --backend", "C is written by the back end c");
@@ -114,7 +114,7 @@ static const char *backend_for(const Build *b, Emit kind) {
 }
 
 /* `--emit c -o x.c` means the directory of x.c and the prefix x. */
-static const char *directory_of(Build *b, const char *out) {
+const char *session_directory(Build *b, const char *out) {
     size_t n = strlen(out);
     if (n < 3 || strcmp(out + n - 2, ".c")) return out;
     const char *slash = strrchr(out, '/'), *base = slash ? slash + 1 : out;
@@ -127,13 +127,13 @@ typedef struct Write { Gradc *g; const char *emit, *out; } Write;
 static void write_files(Ctx *c, void *arg) {
     Write *w = arg;
     Build b;
-    Emit kind = kind_of(c, w->emit, w->out);
+    Emit kind = session_emit(c, w->emit, w->out);
     Settings *s = &w->g->set;
     const char *target = s->target;
     if (!target && portable(kind)) s->target = "generic";
     build_begin(&b, w->g, c);
     s->target = target;
-    const char *backend = backend_for(&b, kind), *out = kind == EMIT_C ? directory_of(&b, w->out) : w->out;
+    const char *backend = session_backend(&b, kind), *out = kind == EMIT_C ? session_directory(&b, w->out) : w->out;
     build_read(&b);
     build_finish(&b);
     bool compiled_c = !strcmp(backend, "c") && (kind == EMIT_EXE || kind == EMIT_SO || kind == EMIT_OBJ);

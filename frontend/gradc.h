@@ -84,6 +84,8 @@ GradcNest gradc_profile(const Gradc *g, const GradcProgram *program, int nest);
    always made; parts: which other programs. Lives until gradc_close. */
 enum { GRADC_PART_EVAL = 1 << 2, GRADC_PART_RUN = 1 << 3, GRADC_PART_INPUT_GRAD = 1 << 4 };
 int gradc_trainer(Gradc *g, unsigned parts, const GradcTrainer **trainer);
+/* A trainable model as an executable that trains by itself, a shared library, or C sources: as gradc_write. */
+int gradc_write_trainer(Gradc *g, const char *emit, const char *out);
 
 /* Runs the model once in the reference interpreter. values: as in program.h's GradcArgs. *out: the outputs, with their names. */
 int gradc_interpret(Gradc *g, const GradcArgs *values, int *n, const GradcTensor **out, const char *const **names);

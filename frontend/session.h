@@ -67,6 +67,9 @@ void build_passes(Build *b);                  /* program; NULL when stop_after i
 void build_finish(Build *b);                  /* the same, and all passes must have run */
 bool build_openmp(const Build *b);
 void build_load(Build *b, const char *backend, Loaded *out); /* into this process */
+Emit session_emit(Ctx *c, const char *emit, const char *out);          /* what --emit, or the end of out's name, asks for */
+const char *session_backend(const Build *b, Emit kind);                /* who makes such a file */
+const char *session_directory(Build *b, const char *out);              /* of C sources; out may end in .c, which sets the prefix */
 /* Loads OpenMP and tells it; n 0: as many threads as it finds. The number that will run. */
 int session_threads(int n);
 double session_now(void);

@@ -33,6 +33,7 @@ typedef struct GradcTrainer {
     int nstates;
     const GradcState *states;
     size_t state_bytes;
+    const char *batch_symbol;       /* the open size that is the batch; NULL: one sample a step */
     const char *target;             /* the port of step and eval that takes what is to be learned; the last data port */
     const char *optimizer, *loss;   /* as the description says, for people */
     int64_t batch, epochs;          /* what the description says; 0: nothing */

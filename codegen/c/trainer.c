@@ -243,6 +243,7 @@ static void put_states(Face *f) {
         if (f->u->program[k]) text_printf(t, "    .%s = &%s_%s_program,\n", parts[k].unit, f->P, parts[k].unit);
     text_printf(t, "    .nstates = %d, .states = states, .state_bytes = %zu,\n    .target = ", r->nstates, r->state_bytes);
     put_name(t, r->target);
+    if (r->batch_symbol) text_put(t, ", .batch_symbol = "), put_name(t, r->batch_symbol);
     text_put(t, ", .optimizer = "), put_name(t, r->optimizer);
     text_put(t, ", .loss = "), put_name(t, r->loss);
     text_printf(t, ",\n    .batch = %lld, .epochs = %lld};\n\n", (long long)r->batch, (long long)r->epochs);

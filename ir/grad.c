@@ -1,5 +1,8 @@
-/* What grad functions of op rows use: see grad.h. */
+/* Gradients in reverse mode, from the op rows' derivatives. What they are made of are ordinary nodes, so they are folded, fused,
+   printed and differentiated again like everything else. Where several paths meet, the cotangents are added in the order of
+   the nodes from the last to the first. Nodes are visited once: it ends. */
 #include "grad.h"
+#include "import.h"
 
 bool grad_wanted(const Grad *G, const Value *v) { return v && map_getp(G->wanted, v); }
 
@@ -35,4 +38,87 @@ void grad_add(Grad *G, Value *v, Value *dv) {
     if (!dv || !grad_wanted(G, v)) return;
     Value *so_far = map_getp(G->adjoint, v);
     map_putp(G->adjoint, v, so_far ? make(G->g, "add", so_far, dv) : dv);
+}
+
+/* ---- from the last node to the first ---- */
+
+bool grad_float(const Value *v) { return v && !v->sequence && (dt_float(v->dt) || dt_small(v->dt)); }
+
+static bool wants(const Grad *G, Node *n) {
+    for (int k = 0; k < n->nin; k++)
+        if (grad_wanted(G, n->in[k])) return true;
+    if (!n->nregions) return false;
+    ValueList seen = graph_captures(n);
+    for (int k = 0; k < seen.n; k++)
+        if (grad_wanted(G, seen.v[k])) return true;
+    return false;
+}
+
+void grad_want(Grad *G, const Graph *g, int from, int to) {
+    for (int i = from; i < to; i++) {
+        Node *n = g->nodes.v[i];
+        bool some = wants(G, n);
+        if (!some || (n->op->flags & OF_NO_GRAD)) continue;
+        for (int k = 0; k < n->nout; k++)
+            if (grad_float(n->out[k])) map_putp(G->wanted, n->out[k], n->out[k]);
+    }
+}
+
+/* The derivatives of a formula: y is the output, g its cotangent. */
+static void map_grad(Grad *G, Node *n, Value *dy) {
+    Map *values = map_new(G->g->c), *attrs = map_new(G->g->c);
+    const char *s = n->op->in;
+    for (int i = 0; i < n->nin; i++, s += strcspn(s, " "), s += *s == ' ') map_put(values, s, strcspn(s, "? "), n->in[i]);
+    for (int i = 0; i < MAX_ATTRS && n->op->attrs[i].name; i++) map_puts(attrs, n->op->attrs[i].name, &n->attr[i]);
+    map_puts(values, "y", n->out[0]);
+    map_puts(values, "g", dy);
+    for (int i = 0; i < n->nin && i < 4; i++) {
+        const char *vjp = n->op->vjp[i];
+        if (!vjp || !strcmp(vjp, "0") || !grad_wanted(G, n->in[i])) continue;
+        Value *d = graph_text(G->g, vjp, values, attrs);
+        if (d->rank >= 0) grad_add(G, n->in[i], grad_sum_to(G, d, n->in[i]));
+    }
+}
+
+static bool has_formula(const Op *op) {
+    return op->kind == OP_MAP && op->vjp[0];
+}
+
+static void backward(Grad *G, Node *n) {
+    Value **dy = gd_new_array(G->g->c, Value *, n->nout ? n->nout : 1);
+    bool some = false;
+    for (int k = 0; k < n->nout; k++) some |= (dy[k] = map_getp(G->adjoint, n->out[k])) != NULL;
+    if (!some || !wants(G, n) || (n->op->flags & OF_NO_GRAD)) return;
+    G->g->label = n->label;
+    if (n->op->grad) n->op->grad(G, n, dy);
+    else if (has_formula(n->op)) map_grad(G, n, dy[0]);
+    else node_error(n, 404, "leave it out of what the loss depends on", "%s has no gradient", n->op->name);
+}
+
+Value *grad_filled(Graph *g, const Value *like, double with) {
+    Node *n = node_begin(g, "broadcast");
+    node_input(n, const_scalar(g, like->dt, with));
+    node_dims(n, "dims", like->rank, like->dim);
+    return node_finish(n);
+}
+
+void grad_sweep(Grad *G, int from, int to) {
+    for (int i = to - 1; i >= from; i--) {
+        Node *n = G->g->nodes.v[i];
+        if (!G->leaf || !map_getp(G->leaf, n)) backward(G, n);
+    }
+    G->g->label = NULL;
+}
+
+void graph_grad(Graph *g, Value *loss, int n, Value *const *of, Value **out) {
+    Grad G = {g, map_new(g->c), map_new(g->c), NULL};
+    int nodes = g->nodes.n;
+    for (int i = 0; i < n; i++) map_putp(G.wanted, of[i], of[i]);
+    grad_want(&G, g, 0, nodes);
+    map_putp(G.adjoint, loss, grad_filled(g, loss, 1));
+    grad_sweep(&G, 0, nodes);
+    for (int i = 0; i < n; i++) {
+        out[i] = map_getp(G.adjoint, of[i]);
+        if (!out[i]) out[i] = grad_filled(g, of[i], 0);
+    }
 }

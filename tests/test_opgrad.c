@@ -168,7 +168,7 @@ static Value *loss_of(Graph *g, Value *y, const double *r) {
 
 /* What pass grad does, for rows with a grad function only. */
 static void backward(Graph *g, int forward, Value *y, Value *dy, Value *const *in) {
-    Grad G = {g, map_new(g->c), map_new(g->c)};
+    Grad G = {g, map_new(g->c), map_new(g->c), NULL};
     for (int i = 0; i < 2; i++) map_putp(G.wanted, in[i], g);
     for (int i = 0; i < forward; i++) map_putp(G.wanted, g->nodes.v[i]->out[0], g);
     map_putp(G.adjoint, y, dy);

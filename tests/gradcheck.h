@@ -1,0 +1,21 @@
+/* Gradients of whole models against central differences, for tables of cases. */
+#ifndef GD_GRADCHECK_H
+#define GD_GRADCHECK_H
+#include <stdint.h>
+
+/* A model in ONNX's text form from its name on, `net (double[N,3] x, int64[2] i) => (double[N] y) { ... }`. The loss is
+   a weighted sum of all outputs of floats; asked for is the gradient of every input of doubles. */
+typedef struct GradCase {
+    const char *name, *text;
+    const char *dims; /* "N=1 M=3; N=2 M=7": values of the symbols, run by run; NULL: there are none, five runs */
+    double lo, hi;    /* of doubles; both 0: -2, 2 */
+    int64_t most;     /* integers are in 0..most */
+    bool second;      /* the second derivative too: the gradient of a weighted sum of the gradients */
+} GradCase;
+
+/* In double, by the interpreter, opt being the level of the passes. Fails the test at the first wrong number; returns how many
+   shapes were compared. *worst becomes the largest error relative to the size of what was compared, when that is larger. */
+int grad_check(const GradCase *k, int opt, double *worst);
+/* The same model in float: loss and gradients have equal bits from the interpreter and every back end, whatever the schedule. */
+void grad_bits(const GradCase *k);
+#endif

@@ -2,6 +2,7 @@
    values and strings must be equal. Every walk is over the elements of tensors that are in memory. */
 #include "verify.h"
 #include "onnx.h"
+#include <dlfcn.h>
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -91,14 +92,26 @@ void verify_ramp(Ctx *c, const char *model, const char *output, VerifyData *out)
 
 Program *verify_program(Ctx *c, const char *model, const VerifyData *d, const VerifyOptions *o) {
     const Target *t = o->target;
-    FrontOptions front = {.symbolic = o->mode == VM_SYMBOLIC, .prefix = o->prefix, .dims = d->zeros};
+    FrontOptions front = {.symbolic = o->mode == VM_SYMBOLIC, .prefix = o->prefix};
     const GradcTensor **given = gd_new_array(c, const GradcTensor *, d->nin + 1);
     for (int i = 0; i < d->nin; i++) given[i] = &d->in[i];
-    if (o->mode == VM_SYMBOLIC) front.dims = d->lengths;
+    if (o->mode != VM_FOLDED) front.dims = o->mode == VM_SYMBOLIC ? d->lengths : d->zeros;
     if (o->mode == VM_FOLDED) front.given = given, front.ngiven = d->nin;
     PassOptions pass = {.opt = o->opt, .numerics = NUM_DEFAULT, .threads = o->threads,
                         .machine = {t->lanes, t->registers, t->fma, t->l1, t->l2}};
     return passes_run(front_read(c, model, &front), &pass);
+}
+
+/* In every OpenMP that a loaded program brought along: each has threads of its own. */
+static void set_threads(int n) {
+    static const char *const names[] = {"libgomp.so.1", "libomp.so.5", "libomp.so", "libiomp5.so"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        void *h = dlopen(names[i], RTLD_LAZY | RTLD_NOLOAD);
+        void (*set)(int) = NULL;
+        if (h) *(void **)&set = dlsym(h, "omp_set_num_threads");
+        if (set) set(n);
+        if (h) dlclose(h);
+    }
 }
 
 static void close_call(void *call) { gradc_call_close(call); }
@@ -110,7 +123,7 @@ GradcTensor *verify_run(Ctx *c, const GradcProgram *p, const VerifyData *d, cons
     GradcError e = {0};
     int nin = o->mode == VM_FOLDED ? 0 : d->nin;
     if (nin != p->nin) gd_fail(c, 602, NULL, "the model has %d inputs, its data %d", p->nin, nin);
-    gradc_set_threads(o->threads);
+    set_threads(o->threads);
     if (gradc_call_open(call, p, &e)) fail(c, &e);
     gd_defer(c, close_call, call);
     for (int i = 0; i < nin; i++) {

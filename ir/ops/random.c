@@ -10,6 +10,9 @@
 
 static void bits_shape(Node *n) {
     const Attr *dims = node_attr(n, "dims");
+    const Value *key = n->nin ? n->in[0] : NULL;
+    if (key && key->rank >= 0 && (key->dt != I64 || key->rank != 1)) node_error(n, 302, "i64[2]", "the key is not two i64 numbers");
+    else if (key && key->rank >= 0) node_require(n, expr2(n->graph->c, E_EQ, key->dim[0], expr_int(n->graph->c, 2)), "the key has 2 numbers");
     node_out(n, 0, U32, dims->n, dims->dims);
 }
 
@@ -22,28 +25,38 @@ static Expr *multiply(Ctx *c, uint32_t m, Expr *x, Expr **low) {
     return expr_cast(c, expr2(c, E_SHR, p, expr_const(c, scalar(U64), 32)), U32);
 }
 
+/* Word i of the input `key`, and its halves. */
+static Expr *key_word(Lower *L, Node *n, int i, bool high) {
+    Ctx *c = L->c;
+    Expr *at = expr_int(c, i), *w = expr_cast(c, lower_elem(L, n->in[0], &at), U64);
+    return expr_cast(c, high ? expr2(c, E_SHR, w, expr_const(c, scalar(U64), 32)) : w, U32);
+}
+
 /* Word 0 of Philox with the element's position as the counter. */
 static Expr *bits_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     (void)port;
+    bool keyed = n->nin > 0 && n->in[0];
     Ctx *c = L->c;
     const Attr *dims = node_attr(n, "dims");
     uint64_t seed = (uint64_t)attr_int(n, "seed");
-    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t bump[2] = {0, 0};
+    Expr *key[2] = {word(c, (uint32_t)seed), word(c, (uint32_t)(seed >> 32))};
+    for (int i = 0; i < 2 && keyed; i++) key[i] = expr2(c, E_XOR, key[i], key_word(L, n, 0, i));
     Expr *flat = expr_int(c, 0), *x[4], *low[2];
     for (int i = 0; i < dims->n; i++) flat = expr_add(c, expr_mul(c, flat, dims->dims[i]), idx[i]);
     Expr *position = expr_cast(c, flat, U64);
     x[0] = expr_cast(c, position, U32);
     x[1] = expr_cast(c, expr2(c, E_SHR, position, expr_const(c, scalar(U64), 32)), U32);
     x[2] = word(c, (uint32_t)attr_int(n, "stream"));
-    x[3] = word(c, 0);
+    x[3] = keyed ? key_word(L, n, 1, false) : word(c, 0);
     for (int round = 0; round < 10; round++) {
         Expr *h0 = multiply(c, 0xD2511F53u, x[0], &low[0]), *h1 = multiply(c, 0xCD9E8D57u, x[2], &low[1]);
-        x[0] = expr2(c, E_XOR, expr2(c, E_XOR, h1, x[1]), word(c, key[0]));
-        x[2] = expr2(c, E_XOR, expr2(c, E_XOR, h0, x[3]), word(c, key[1]));
+        x[0] = expr2(c, E_XOR, expr2(c, E_XOR, h1, x[1]), expr_add(c, key[0], word(c, bump[0])));
+        x[2] = expr2(c, E_XOR, expr2(c, E_XOR, h0, x[3]), expr_add(c, key[1], word(c, bump[1])));
         x[1] = low[1];
         x[3] = low[0];
-        key[0] += 0x9E3779B9u;
-        key[1] += 0xBB67AE85u;
+        bump[0] += 0x9E3779B9u;
+        bump[1] += 0xBB67AE85u;
     }
     return x[0];
 }
@@ -211,13 +224,13 @@ const Op gd_ops_random[] = {
     {.name = "random_bits",
      .kind = OP_RANDOM,
      .flags = OF_NO_GRAD,
-     .in = "",
+     .in = "key?",
      .out = "y",
      .attrs = {{"dims", AT_DIMS, 0, true}, {"seed", AT_INT, 0, true}, {"stream", AT_INT, 0, false}},
      .shape = bits_shape,
      .elem = bits_elem,
      .doc = "u32 words: the first of Philox 4x32-10 with the element's position as counter and the seed as "
-            "key."},
+            "key. The input key is i64[2], seed and step: its seed joins the seed, its step the counter."},
     {BUILD = "RandomNormal", .import = import_random, .doc = "Normal random numbers of a given shape."},
     {BUILD = "RandomUniform", .import = import_random, .doc = "Uniform random numbers of a given shape."},
     {BUILD = "RandomNormalLike", .import = import_random_like,

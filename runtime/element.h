@@ -28,6 +28,8 @@ double gradc_power2(int k); /* 2^k, for normal results */
 /* As gradc_read_decimal: printf speaks the locale of the host program. */
 void gradc_write_decimal(char *buf, size_t size, int digits, double v);
 
+/* gradc_npy_read from a stream, which stays open; path is for messages. */
+int gradc_npy_read_stream(GradcTensor *t, FILE *f, const char *path, int dtype, GradcError *e);
 /* gradc_npy_write up to the moment the file takes its name: what renaming temp to path completes. */
 int gradc_npy_prepare(const GradcTensor *t, const char *path, char *temp, size_t room, GradcError *e);
 #endif

@@ -297,17 +297,23 @@ static int read_open(FILE *f, Header *h, int want, GradcTensor *t, char *text) {
     return check_elements(h, t);
 }
 
-int gradc_npy_read(GradcTensor *t, const char *path, int dtype, GradcError *e) {
+int gradc_npy_read_stream(GradcTensor *t, FILE *f, const char *path, int dtype, GradcError *e) {
     *t = (GradcTensor){0};
-    FILE *f = fopen(path, "rb");
-    if (!f) return gradc_error(e, 101, NULL, "%s: %s", path, strerror(errno));
     Header h = {.path = path, .e = e};
     char *text = malloc(MAX_HEADER);
     int status =
         text ? read_open(f, &h, dtype, t, text) : gradc_error(e, 506, NULL, "%s: out of memory", path);
     free(text);
-    fclose(f);
     if (status) gradc_tensor_free(t);
+    return status;
+}
+
+int gradc_npy_read(GradcTensor *t, const char *path, int dtype, GradcError *e) {
+    *t = (GradcTensor){0};
+    FILE *f = fopen(path, "rb");
+    if (!f) return gradc_error(e, 101, NULL, "%s: %s", path, strerror(errno));
+    int status = gradc_npy_read_stream(t, f, path, dtype, e);
+    fclose(f);
     return status;
 }
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what is missing from Debian's packages: `packages.sh build`, `packages.sh build example`, `packages.sh build test`.
 set -eu
-build="gcc libc6-dev cmake make pkg-config libprotobuf-c-dev protobuf-c-compiler libjansson-dev llvm-19-dev"
-example="zlib1g-dev dataset-fashion-mnist"
+build="gcc libc6-dev cmake make pkg-config libprotobuf-c-dev protobuf-c-compiler libjansson-dev zlib1g-dev libzip-dev llvm-19-dev"
+example="dataset-fashion-mnist"
 test="libcmocka-dev g++ clang"
 wanted="ca-certificates"
 for group in "$@"; do

@@ -79,7 +79,7 @@ static bool argument(Words *w, RecipeArg *a) {
     const char *start = ++w->s;
     char *end;
     a->v = strtod(start, &end);
-    bool number = end > start && !isalnum((unsigned char)*end) && *end != '_';
+    bool number = end > start && (!*end || isspace((unsigned char)*end) || *end == ',');
     if (number) {
         w->s = end;
         return true;

@@ -314,7 +314,7 @@ static int count_rows(Csv *c) {
 int data_csv(GradcData *d, GradcError *e) {
     Csv c = {.d = d, .e = e};
     size_t n;
-    int file, features, status = data_bytes(d, d->spec.path, (unsigned char **)&c.text, &n, &file, e);
+    int file, features, columns, status = data_bytes(d, d->spec.path, (unsigned char **)&c.text, &n, &file, e);
     if (status || (status = read_options(&c))) return status;
     c.end = c.text + n;
     Cell *first = data_alloc(d, COLUMNS, sizeof *first, e);
@@ -322,7 +322,8 @@ int data_csv(GradcData *d, GradcError *e) {
     c.role = data_alloc(d, COLUMNS, 1, e);
     if (!first || !c.row || !c.role) return gradc_error_status(e->code);
     rewind_text(&c);
-    if ((status = read_row(&c, &c.columns))) return status;
+    if ((status = read_row(&c, &columns))) return status;
+    c.columns = columns;
     if (!c.columns) return gradc_error(e, 303, NULL, "%s: there are no rows", d->spec.path);
     c.names = first;
     if ((status = find_header(&c, first)) || (status = choose_columns(&c, &features)) ||

@@ -39,10 +39,21 @@ typedef struct EmitOptions {
     int opt;               /* 0 to 3 */
 } EmitOptions;
 
-/* blob: the constants as one array of bytes (OBJECT, FILE, EXTERN), each at a multiple of 64; constants (HOST): what P_constants must hold. */
-typedef struct CSources { Text *source, *header; const void *blob; size_t blob_bytes; const void **constants; int nconstants; } CSources;
-/* codegen/c/c.c: the sources as text. */
-void c_emit(Program *p, const EmitOptions *o, CSources *out);
+/* codegen/weights.c: constants as one array of bytes, each at a multiple of 64. They stay where they are until it is written. */
+typedef struct Blob { VEC(const Buf *) consts; Map *at; size_t bytes; } Blob;
+void blob_add(Ctx *c, Blob *b, const Buf *constant);
+size_t blob_at(const Blob *b, const Buf *constant); /* its offset; SIZE_MAX: it is not in there */
+size_t blob_size(Ctx *c, const Buf *constant);      /* its bytes */
+void *blob_copy(Ctx *c, const Blob *b);             /* NULL when empty */
+void blob_write(Ctx *c, const Blob *b, const char *path);
+/* As an object file with the symbol PREFIX_weights. cc: the compiler and its options, NULL-ended; hidden: not for other libraries. */
+void blob_object(Ctx *c, const Blob *b, const char *const *cc, const char *dir, const char *prefix, bool hidden, const char *object);
+
+/* blob: the constants that are not in the source (OBJECT, FILE, EXTERN), may be empty; constants (HOST): what P_constants must hold. */
+typedef struct CSources { Text *source, *header; Blob blob; const void **constants; int nconstants; } CSources;
+/* codegen/c/c.c: the sources as text. path: the source is written there as it is made, since the constants in it may be
+   large, and out->source is NULL; or NULL. */
+void c_emit(Program *p, const EmitOptions *o, const char *path, CSources *out);
 
 /* codegen/c/trainer.c: the typed face of a trainable model, and its table. program: init, step, eval, run, input_grad (NULL: left out),
    each emitted as a unit PREFIX_init ... with a table of its own. init_arena: bytes behind the state that init works in. */
@@ -79,9 +90,6 @@ extern const Backend backend_c; /* codegen/cbuild.c */
 
 /* codegen/trainbuild.c: a trainable model as sources (path: a directory), executable or shared library, its programs by that back end. */
 void trainer_write(Ctx *c, const TrainerUnit *u, const EmitOptions *o, const Backend *back, Emit kind, const char *path);
-
-/* codegen/weights.c: bytes as an object file with the symbol PREFIX_weights. cc: the compiler and its options, NULL-ended. */
-void weights_object(Ctx *c, const char *const *cc, const char *dir, const char *prefix, const void *blob, size_t n, const char *object);
 
 /* codegen/tool.c: run a program by argument vector (no shell), wait, capture what it prints. Returns its exit status. */
 int tool_run(Ctx *c, const char *const *argv, Text *err);

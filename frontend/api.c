@@ -132,6 +132,7 @@ static void write_files(Ctx *c, void *arg) {
     const char *target = s->target;
     if (!target && portable(kind)) s->target = "generic";
     build_begin(&b, w->g, c);
+    b.pass.release = true;
     s->target = target;
     const char *backend = session_backend(&b, kind), *out = kind == EMIT_C ? session_directory(&b, w->out) : w->out;
     build_read(&b);
@@ -155,6 +156,7 @@ static void jit(Ctx *c, void *arg) {
     const char *backend = j->g->set.backend;
     if (backend && !strcmp(backend, "interp")) gd_fail(c, 601, "llvm or c", "the interpreter makes no code");
     build_begin(&b, j->g, c);
+    b.pass.release = true;
     build_read(&b);
     build_finish(&b);
     Jitted *made = gd_new(c, Jitted);
@@ -223,6 +225,7 @@ static void check(Ctx *c, void *arg) {
     Check *k = arg;
     Build b;
     build_begin(&b, k->g, c);
+    b.pass.release = true;
     k->read = true;
     build_read(&b);
     build_finish(&b);

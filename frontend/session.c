@@ -31,7 +31,9 @@ void build_begin(Build *b, Gradc *g, Ctx *c) {
                             .skip = s->skip, .stop_after = s->stop_after, .print_after = s->print_after,
                             .print = g->printed, .dump_dir = s->dump_dir,
                             .timing = s->time_passes ? time_pass : NULL, .arg = g->times};
-    b->front = (FrontOptions){.dims = s->dims, .fixed = s->fixed, .symbolic = s->symbolic, .prefix = s->prefix};
+    b->pass.train = s->train.part;
+    b->front = (FrontOptions){.dims = s->dims, .fixed = s->fixed, .symbolic = s->symbolic, .prefix = s->prefix,
+                              .states = s->train.part != TP_NONE, .training = s->train.part == TP_STEP};
 }
 
 void build_read(Build *b) {
@@ -44,6 +46,7 @@ void build_read(Build *b) {
         if (b->front.prefix) b->program->name = b->front.prefix;
     }
     if (gd_error_count(b->c)) gd_leave(b->c);
+    if (b->graph && b->pass.train != TP_NONE) session_train(b->c, b->graph, &b->g->set.train);
     if (b->pass.timing) b->pass.timing(b->pass.arg, "read", session_now() - start);
 }
 

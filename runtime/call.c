@@ -194,14 +194,15 @@ static int list_missing(GradcCall *c, const char *const *values, GradcError *e) 
     size_t h = 0, n = 0;
     int missing = 0;
     for (int i = 0; i < p->nin; i++) {
-        if (values[i]) continue;
+        if (values[i] || c->in[i].data) continue;
         if (n < sizeof names)
             n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", missing ? ", " : "", p->in[i].name);
         missing++;
     }
     for (int i = 0; i < p->nin && h < sizeof help; i++)
-        h += (size_t)snprintf(help + h, sizeof help - h, "%s%s %s", i ? ", " : "expected are ", p->in[i].name,
-                              gradc_port_text(shape, sizeof shape, p, &p->in[i]));
+        if (!c->in[i].data)
+            h += (size_t)snprintf(help + h, sizeof help - h, "%s%s %s", h ? ", " : "expected are ", p->in[i].name,
+                                  gradc_port_text(shape, sizeof shape, p, &p->in[i]));
     if (h < sizeof help)
         snprintf(help + h, sizeof help - h, "; give NAME=@FILE.npy, NAME=rand or NAME=[1,2,3]");
     return gradc_error(e, 602, help, missing == 1 ? "input %s is missing" : "inputs %s are missing", names);
@@ -231,13 +232,13 @@ static int assign(GradcCall *c, const GradcArgs *a, const char **values, GradcEr
     }
     for (int k = 0, i = 0; k < a->nvalues; k++) {
         if (name_end(a->values[k])) continue;
-        while (i < p->nin && values[i]) i++;
+        while (i < p->nin && (values[i] || c->in[i].data)) i++;
         if (i == p->nin)
             return gradc_error(e, 602, NULL, "%.60s: there are only %d inputs", a->values[k], p->nin);
         values[i] = a->values[k];
     }
     for (int i = 0; i < p->nin; i++)
-        if (!values[i]) return list_missing(c, values, e);
+        if (!values[i] && !c->in[i].data) return list_missing(c, values, e);
     return 0;
 }
 
@@ -286,7 +287,7 @@ int gradc_call_args(GradcCall *c, const GradcArgs *a, GradcError *e) {
     status = assign(c, a, values, e);
     for (int shaped = 1; shaped >= 0; shaped--)
         for (int i = 0; !status && i < nin; i++)
-            if (gradc_value_has_shape(values[i]) == shaped) status = set_value(c, i, values[i], a->read, e);
+            if (values[i] && gradc_value_has_shape(values[i]) == shaped) status = set_value(c, i, values[i], a->read, e);
     free(values);
     return status;
 }

@@ -32,6 +32,9 @@ int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *f, GradcError *e);
 /* Loss and metrics over all of o->data, one line on f (or a JSON document). */
 int gradc_evaluate(const GradcTrainer *t, const GradcFit *o, FILE *f, GradcError *e);
 
+/* The model's answers with the parameters of a file: values as in program.h. params NULL: first values of seed 0. */
+int gradc_trainer_run(const GradcTrainer *t, const char *params, const GradcArgs *a, FILE *f, GradcError *e);
+
 /* All that an executable that trains has to call: `./model train|eval|run|export ...`. Returns the exit status. */
 int gradc_trainer_main(const GradcTrainer *t, int argc, char **argv);
 

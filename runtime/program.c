@@ -145,14 +145,19 @@ static int print_outputs(const GradcCall *c, FILE *f, GradcError *e) {
     return gradc_error(e, 106, NULL, "the outputs cannot be printed: %s", strerror(errno));
 }
 
+int gradc_call_command(GradcCall *c, const GradcArgs *a, FILE *f, GradcError *e) {
+    if (a->threads > 0) gradc_set_threads(a->threads);
+    int status = gradc_call_args(c, a, e);
+    if (!status) status = run_often(c, a, e);
+    if (!status) status = a->out ? write_outputs(c, a->out, e) : print_outputs(c, f, e);
+    return status;
+}
+
 int gradc_program_run(const GradcProgram *p, const GradcArgs *a, FILE *f, GradcError *e) {
     GradcCall c;
     int status = gradc_call_open(&c, p, e);
     if (status) return status;
-    if (a->threads > 0) gradc_set_threads(a->threads);
-    status = gradc_call_args(&c, a, e);
-    if (!status) status = run_often(&c, a, e);
-    if (!status) status = a->out ? write_outputs(&c, a->out, e) : print_outputs(&c, f, e);
+    status = gradc_call_command(&c, a, f, e);
     gradc_call_close(&c);
     return status;
 }

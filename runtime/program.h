@@ -82,6 +82,8 @@ int gradc_call_place(GradcCall *c, int i, void *data, GradcError *e);
 int gradc_call_args(GradcCall *c, const GradcArgs *a, GradcError *e);
 int gradc_call_run(GradcCall *c, GradcError *e);
 
+/* What a command line asks of an open call: the inputs that are not set yet, run (repeatedly), print to f or write to a->out. */
+int gradc_call_command(GradcCall *c, const GradcArgs *a, FILE *f, GradcError *e);
 /* Everything between the command line and the exit: bind, run (repeatedly), print to f or write to a->out. */
 int gradc_program_run(const GradcProgram *p, const GradcArgs *a, FILE *f, GradcError *e);
 /* "f32[N,3]": a computed dim prints as ?. Returns buf. */

@@ -1,6 +1,7 @@
 /* What the files of the command line share: the words of the command line, sorted. */
 #ifndef GRADC_CLI_H
 #define GRADC_CLI_H
+#include "fit.h"
 #include "gradc.h"
 
 typedef struct Cli {
@@ -12,12 +13,14 @@ typedef struct Cli {
     double seconds, rtol, atol;
     int repeat;
     const char *backend, *threads; /* as given, NULL: not given */
+    GradcFit fit;                  /* options of train and eval */
+    bool train;                    /* compile: the model as one that trains */
     bool json, quiet, verbose, all, changed, full, time, profile, color;
 } Cli;
 
 /* A verb's work: the exit status. What it prints to stdout is the answer, whole or not at all where that is possible. */
 typedef int Verb(Cli *c);
-Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops;
+Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval;
 
 /* Prints the problems of the last call, and gives status back. */
 int cli_problems(const Cli *c, int status);

@@ -34,7 +34,7 @@ int cli_compile(Cli *c) {
     char *made = c->out || status ? NULL : default_output(c);
     const char *out = c->out ? c->out : made;
     if (!status && !out) status = cli_fail(c, 506, NULL, "out of memory");
-    if (!status) status = cli_problems(c, gradc_write(c->g, c->emit, out));
+    if (!status) status = cli_problems(c, c->train ? gradc_write_trainer(c->g, c->emit, out) : gradc_write(c->g, c->emit, out));
     fputs(gradc_printed(c->g), stderr);
     if (!status && c->verbose) fprintf(stderr, "%s\n", out);
     free(made);

@@ -16,22 +16,25 @@ static const struct { const char *name, *words, *doc; Verb *run; bool json, mode
     {"inspect", "MODEL", "inputs, outputs, sizes, work, ops", cli_inspect, true, true},
     {"check", "MODEL", "everything that would stop compilation", cli_check, true, true},
     {"ir", "MODEL", "print what the compiler makes of it", cli_ir, false, true},
+    {"train", "MODEL --data SPEC -o FILE", "train the model on data", cli_train, true, true},
+    {"eval", "MODEL --data SPEC --params FILE", "loss and metrics over all of the data", cli_eval, true, true},
     {"ops", "[OP]", "the op table", cli_ops, true, false},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* Options of verbs; the library has its own. */
-typedef enum Own { OUT, OUT_DIR, EMIT, AFTER, ALL, CHANGED, FULL, DATA, SECONDS, RTOL, ATOL, REPEAT, TIME, JSON, QUIET, VERBOSE, COLOR,
+typedef enum Own { OUT, OUT_DIR, EMIT, TRAIN, AFTER, ALL, CHANGED, FULL, DATA, SECONDS, RTOL, ATOL, REPEAT, TIME, JSON, QUIET, VERBOSE, COLOR,
                    HELP, VERSION, OWNS } Own;
 static const struct { const char *name, *value, *verbs, *doc; } owns[OWNS] = {
-    [OUT] = {"output", "OUT", "compile", "the file to write (a directory with --emit c); also -o OUT"},
+    [TRAIN] = {"train", NULL, "compile", "as a model that trains: an executable with the verbs train, eval and run, or sources with that API"},
+    [OUT] = {"output", "OUT", "compile train", "the file to write (a directory with --emit c); also -o OUT"},
     [OUT_DIR] = {"out", "DIR", "run", "write the outputs to DIR/NAME.npy instead of printing them"},
     [EMIT] = {"emit", "KIND", "compile", "exe, c, so, obj, asm, ll or bc (exe, or by OUT's suffix)"},
     [AFTER] = {"after", "PASS", "ir", "the IR after PASS"},
     [ALL] = {"all", NULL, "ir", "the IR after every pass"},
     [CHANGED] = {"changed", NULL, "ir", "the IR after every pass that changed it"},
     [FULL] = {"full", NULL, "ir", "with the constants' data: can be read again as .gir or .lir"},
-    [DATA] = {"data", "DIR", "bench", "inputs from DIR: NAME.npy or input_K.pb"},
+    [DATA] = {"data", "DIR", "bench train eval", "inputs from DIR: NAME.npy or input_K.pb; a SPEC for train and eval: idx:DIR, csv:FILE,label=COL ..."},
     [SECONDS] = {"seconds", "S", "bench", "how long to measure (3)"},
     [RTOL] = {"rtol", "X", "verify", "relative tolerance (1e-3)"},
     [ATOL] = {"atol", "X", "verify", "absolute tolerance (1e-7)"},
@@ -146,6 +149,7 @@ static int set_own(Cli *c, Own o, const char *v) {
     case OUT: case OUT_DIR: c->out = v; return *v ? 0 : cli_fail(c, 601, NULL, "the output has no name");
     case EMIT: c->emit = v; return 0;
     case AFTER: c->after = v; return 0;
+    case TRAIN: c->train = true; return 0;
     case ALL: c->all = true; return 0;
     case CHANGED: c->changed = true; return 0;
     case FULL: c->full = true; return 0;
@@ -176,9 +180,20 @@ static int set_own(Cli *c, Own o, const char *v) {
 static bool takes_value(const char *name, Own own) {
     GradcOptionInfo o;
     if (own < OWNS) return owns[own].value != NULL;
+    for (int i = 0; gradc_fit_option_at(i).name; i++)
+        if (!strcmp(gradc_fit_option_at(i).name, name)) return gradc_fit_option_at(i).value != NULL;
     for (int i = 0; (o = gradc_option_at(i)).name; i++)
         if (!strcmp(o.name, name)) return o.value != NULL;
     return false;
+}
+
+/* An option of train and eval; -1: none of them, or of no concern to this verb. The batch is the compiler's business too. */
+static int fit_option(Cli *c, const char *name, const char *value) {
+    GradcError e;
+    if (!c->verb || (strcmp(c->verb, "train") && strcmp(c->verb, "eval"))) return -1;
+    int status = gradc_fit_option(&c->fit, name, value, &e);
+    if (status > 0) return cli_error(c, &e);
+    return !status && !strcmp(name, "batch") ? -1 : status;
 }
 
 static int option(Cli *c, const char *name, const char *value) {
@@ -189,6 +204,8 @@ static int option(Cli *c, const char *name, const char *value) {
     if (own < OWNS && owns[own].value && !value) return cli_fail(c, 601, NULL, "--%s needs a value: %s", name, owns[own].value);
     if (own < OWNS && !owns[own].value && value) return cli_fail(c, 601, NULL, "--%s takes no value", name);
     if (own < OWNS) return set_own(c, own, value);
+    int status = fit_option(c, name, value);
+    if (status >= 0) return status;
     if (!strcmp(name, "backend")) c->backend = value;
     if (!strcmp(name, "threads")) c->threads = value;
     if (!strcmp(name, "profile")) c->profile = true;

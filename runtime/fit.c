@@ -1,0 +1,372 @@
+/* The training loop: fit.h.
+
+   Everything is a pure function of data, options and seed: the order of records is that of (seed, epoch), a step reads nothing
+   but its batch and the state. So a run that is resumed from a checkpoint makes the same weights as one that was never
+   interrupted: the checkpoint holds the whole state, and where in which epoch it was. */
+#define _POSIX_C_SOURCE 200809L
+#include "fit.h"
+#include "checkpoint.h"
+#include "history.h"
+#include "progress.h"
+#include "shuffle.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { METRICS = 32 };
+
+typedef struct Fit {
+    const GradcTrainer *t;
+    const GradcFit *o;
+    void *state;
+    GradcData *data, *valid;        /* valid: NULL, or the same as data when a part of it is kept back */
+    int64_t *order, *valid_order;   /* records of an epoch, in order */
+    int64_t count, valid_count;
+    GradcCall step, eval;
+    GradcPorts step_ports, eval_ports;
+    GradcLoader *loader, *valid_loader;
+    GradcHistory *history;
+    GradcEvents *events;
+    GradcProgress progress;
+    GradcPosition at;               /* what a checkpoint says of where the run is */
+    int64_t batch, epochs;
+    double began, epoch_began;
+    int nmetrics;
+    char label[2][METRICS][64];     /* loss, accuracy ...; val_loss ... */
+    double value[METRICS], valid_value[METRICS]; /* by data output of step and eval, but the batch's own loss */
+} Fit;
+
+/* ---- data ---- */
+
+/* Which records are for training and which for validation: the last part is kept back, as in Keras. */
+static int split(Fit *f, GradcError *e) {
+    int64_t n = gradc_data_count(f->data);
+    f->count = n;
+    if (f->o->valid_split > 0 && !f->valid) {
+        f->count = (int64_t)((double)n * (1 - f->o->valid_split));
+        if (f->count < 1 || f->count == n)
+            return gradc_error(e, 601, NULL, "--valid-split: %g of %lld records leaves none", f->o->valid_split, (long long)n);
+        f->valid = f->data;
+        f->valid_count = n - f->count;
+    } else if (f->valid) f->valid_count = gradc_data_count(f->valid);
+    f->order = calloc((size_t)f->count, sizeof *f->order);
+    f->valid_order = calloc((size_t)f->valid_count + 1, sizeof *f->valid_order);
+    if (!f->order || !f->valid_order) return gradc_error(e, 506, NULL, "out of memory");
+    for (int64_t i = 0; i < f->valid_count; i++) f->valid_order[i] = f->valid == f->data ? f->count + i : i;
+    return 0;
+}
+
+static int open_side(Fit *f, const GradcProgram *p, GradcData *d, GradcCall *c, GradcPorts *m, GradcLoader **l, GradcError *e) {
+    int status = gradc_trainer_open(c, f->t, p, f->state, e);
+    if (!status) status = gradc_ports_match(m, f->t, p, d, e);
+    if (!status) status = gradc_loader_open(l, d, m->feed, m->n, f->batch, e);
+    return status;
+}
+
+static int open_data(Fit *f, GradcError *e) {
+    if (!f->o->data) return gradc_error(e, 602, "--data idx:DIR, cifar:DIR, npz:FILE, csv:FILE,label=COL, names:DIR, text:FILE or raw:...", "no data was named");
+    int status = gradc_data_open(&f->data, f->o->data, e);
+    if (!status && f->o->valid) status = gradc_data_open(&f->valid, f->o->valid, e);
+    f->batch = f->o->batch ? f->o->batch : f->t->batch_symbol ? f->t->batch : 1;
+    if (!status && f->batch > 1 && !f->t->batch_symbol) status = gradc_error(e, 601, NULL, "--batch: the model takes one sample a step");
+    if (!status) status = open_side(f, f->t->step, f->data, &f->step, &f->step_ports, &f->loader, e);
+    if (!status) status = split(f, e); /* a text's windows are known only now */
+    if (!status && f->valid) status = open_side(f, f->t->eval, f->valid, &f->eval, &f->eval_ports, &f->valid_loader, e);
+    return status;
+}
+
+static void close_all(Fit *f) {
+    GradcError ignored;
+    gradc_loader_close(f->loader);
+    gradc_loader_close(f->valid_loader);
+    if (f->step.program) gradc_call_close(&f->step);
+    if (f->eval.program) gradc_call_close(&f->eval);
+    if (f->valid != f->data) gradc_data_close(f->valid);
+    gradc_data_close(f->data);
+    gradc_history_close(f->history);
+    gradc_events_close(f->events, &ignored);
+    gradc_progress_break(&f->progress);
+    free(f->order);
+    free(f->valid_order);
+    free(f->state);
+}
+
+/* ---- steps ---- */
+
+static int first_data_out(const GradcTrainer *t, const GradcProgram *p) {
+    int i = 0;
+    while (i < p->nout && !gradc_trainer_data_out(t, p, i)) i++;
+    return i;
+}
+
+static double number(const GradcTensor *t) { return t->dtype == GRADC_F64 ? *(const double *)t->data : (double)*(const float *)t->data; }
+
+/* The metrics' values after a call: its data outputs but the first, which is the batch's own loss. */
+static int read_metrics(const Fit *f, const GradcCall *c, double *value) {
+    int n = 0;
+    for (int i = first_data_out(f->t, c->program) + 1; i < c->program->nout && n < METRICS; i++)
+        if (gradc_trainer_data_out(f->t, c->program, i)) value[n++] = number(&c->out[i]);
+    return n;
+}
+
+static const char *metric_name(const Fit *f, int k) {
+    const GradcProgram *p = f->t->step;
+    for (int i = first_data_out(f->t, p) + 1; i < p->nout; i++)
+        if (gradc_trainer_data_out(f->t, p, i) && k-- == 0) return p->out[i].name;
+    return NULL;
+}
+
+static double batch_loss(const Fit *f, const GradcCall *c) { return number(&c->out[first_data_out(f->t, c->program)]); }
+
+/* The first state that is not a number any more: what a user looks at when the loss is none. */
+static int stop_on_nan(const Fit *f, const GradcBatch *b, double loss, GradcError *e) {
+    const char *name = "none of the states";
+    for (int i = f->t->nstates - 1; i >= 0; i--) {
+        GradcTensor x = gradc_state_tensor(f->t, f->state, i);
+        if (x.dtype != GRADC_F32 || f->t->states[i].kind == GRADC_METRIC) continue;
+        for (size_t k = 0; k < x.bytes / sizeof(float); k++)
+            if (!isfinite(((const float *)x.data)[k])) name = f->t->states[i].name;
+    }
+    return gradc_error(e, 605, "a smaller learning rate, --clip-global 1, or data without such values; the last checkpoint is whole",
+                       "the loss is %g at step %lld (epoch %lld, batch %lld, records from %lld on); first tensor that is not finite: %.100s",
+                       loss, (long long)f->at.step, (long long)f->at.epoch + 1, (long long)b->index, (long long)b->records[0], name);
+}
+
+static int run_batch(const Fit *f, GradcCall *c, const GradcPorts *m, const GradcBatch *b, GradcError *e) {
+    GradcError inner;
+    int status = gradc_ports_set(m, c, b, e);
+    if (!status) status = gradc_call_run(c, &inner);
+    else return status;
+    if (status) gradc_error(e, inner.code, inner.help, "batch %lld (records from %lld on): %.380s", (long long)b->index, (long long)b->records[0], inner.text);
+    (void)f;
+    return status;
+}
+
+static int validate(Fit *f, GradcError *e) {
+    const GradcBatch *b;
+    gradc_state_reset_metrics(f->t, f->state);
+    int status = gradc_loader_start(f->valid_loader, f->valid_order, f->valid_count, 0, e);
+    while (!status && !(status = gradc_loader_next(f->valid_loader, &b, e)) && b)
+        status = run_batch(f, &f->eval, &f->eval_ports, b, e);
+    if (!status) read_metrics(f, &f->eval, f->valid_value);
+    return status;
+}
+
+/* ---- what the user sees ---- */
+
+static int list_metrics(const Fit *f, GradcMetric *m, bool valid) {
+    for (int k = 0; k < f->nmetrics; k++)
+        m[k] = (GradcMetric){f->label[valid][k], valid ? f->valid_value[k] : f->value[k]};
+    return f->nmetrics;
+}
+
+static void show_step(Fit *f) {
+    GradcMetric m[METRICS];
+    read_metrics(f, &f->step, f->value);
+    gradc_progress_step(&f->progress, f->at.batch, m, list_metrics(f, m, false));
+}
+
+/* A row of the history, points of the curves. */
+static int log_epoch(Fit *f, double seconds, GradcError *e) {
+    double row[2 * METRICS + 2];
+    int n = 0, status = 0;
+    double lr = gradc_state_get(f->t, f->state, "train/lr");
+    GradcMetric m[2 * METRICS];
+    n = list_metrics(f, m, false);
+    if (f->valid) n += list_metrics(f, m + n, true);
+    gradc_progress_end(&f->progress, f->at.batch, m, n);
+    if (!f->o->log) return 0;
+    for (int i = 0; i < n; i++) row[i] = m[i].value;
+    row[n] = seconds;
+    row[n + 1] = lr;
+    status = gradc_history_row(f->history, f->at.epoch, row, e);
+    for (int i = 0; !status && i < n; i++) {
+        char tag[80];
+        snprintf(tag, sizeof tag, "epoch_%s", m[i].name);
+        status = gradc_events_scalar(f->events, tag, f->at.epoch, m[i].value, e);
+    }
+    return status ? status : gradc_events_scalar(f->events, "learning_rate", f->at.epoch, lr, e);
+}
+
+static int open_log(Fit *f, GradcError *e) {
+    const char *names[2 * METRICS + 2];
+    int n = 0;
+    if (!f->o->log) return 0;
+    for (int v = 0; v < (f->valid ? 2 : 1); v++)
+        for (int k = 0; k < f->nmetrics; k++) names[n++] = f->label[v][k];
+    names[n++] = "seconds";
+    names[n++] = "lr";
+    int status = gradc_history_open(&f->history, f->o->log, names, n, f->at.epoch, e);
+    return status ? status : gradc_events_open(&f->events, f->o->log, e);
+}
+
+static int save(const Fit *f, const char *path, GradcError *e) {
+    return path ? gradc_checkpoint_save(path, f->t, f->state, GRADC_SAVE_ALL, &f->at, e) : 0;
+}
+
+/* ---- epochs ---- */
+
+static int64_t batches(const Fit *f) { return (f->count + f->batch - 1) / f->batch; }
+
+static void order_of_epoch(Fit *f) {
+    for (int64_t i = 0; i < f->count; i++) f->order[i] = i;
+    gradc_shuffle(f->at.seed, (uint64_t)f->at.epoch, f->order, f->count);
+}
+
+static bool steps_done(const Fit *f) { return f->o->max_steps && f->at.step >= f->o->max_steps; }
+
+/* One epoch from batch at.batch on. */
+static int run_epoch(Fit *f, GradcError *e) {
+    const GradcBatch *b;
+    if (f->at.batch == 0) gradc_state_reset_metrics(f->t, f->state);
+    order_of_epoch(f);
+    f->epoch_began = gradc_seconds();
+    gradc_progress_epoch(&f->progress, f->at.epoch, f->epochs, batches(f), f->at.batch);
+    int status = gradc_data_unchanged(f->data, e);
+    if (!status) status = gradc_loader_start(f->loader, f->order, f->count, f->at.batch, e);
+    while (!status && !steps_done(f) && !(status = gradc_loader_next(f->loader, &b, e)) && b) {
+        status = run_batch(f, &f->step, &f->step_ports, b, e);
+        double loss = status ? 0 : batch_loss(f, &f->step);
+        if (!status && !isfinite(loss)) status = stop_on_nan(f, b, loss, e);
+        if (status) break;
+        f->at.step++;
+        f->at.batch++;
+        show_step(f);
+        if (f->o->save_every && f->at.step % f->o->save_every == 0 && f->at.batch < batches(f)) status = save(f, f->o->out, e);
+    }
+    if (!status) read_metrics(f, &f->step, f->value);
+    return status;
+}
+
+/* Is this epoch's loss the best so far? Validation's where there is one. */
+static bool note_best(Fit *f) {
+    double loss = f->valid ? f->valid_value[0] : f->value[0];
+    bool better = f->at.best_epoch < 0 || !(f->at.best <= loss);
+    if (better) f->at.best = loss, f->at.best_epoch = f->at.epoch;
+    f->at.waited = better ? 0 : f->at.waited + 1;
+    return better;
+}
+
+static int end_epoch(Fit *f, GradcError *e) {
+    int status = f->valid ? validate(f, e) : 0;
+    bool best = !status && note_best(f);
+    if (!status) status = log_epoch(f, gradc_seconds() - f->epoch_began, e);
+    f->at.epoch++;
+    f->at.batch = 0;
+    if (!status) status = save(f, f->o->out, e);
+    if (!status && best && f->o->save_best && f->o->out) {
+        char path[4096];
+        if (snprintf(path, sizeof path, "%s.best", f->o->out) >= (int)sizeof path) return gradc_error(e, 106, NULL, "the name of the output is too long");
+        status = save(f, path, e);
+    }
+    return status;
+}
+
+static int train(Fit *f, GradcError *e) {
+    int status = 0;
+    while (!status && f->at.epoch < f->epochs && !steps_done(f)) {
+        status = run_epoch(f, e);
+        if (status) break;
+        if (f->at.batch < batches(f)) return save(f, f->o->out, e); /* steps_done */
+        status = end_epoch(f, e);
+        if (!status && f->o->early_stopping && f->at.waited >= f->o->early_stopping) break;
+    }
+    return status;
+}
+
+/* ---- the whole ---- */
+
+/* First values, parameters to begin with, or the state of an interrupted run. */
+static int begin_state(Fit *f, GradcError *e) {
+    const GradcFit *o = f->o;
+    if (!(f->state = gradc_state_new(f->t))) return gradc_error(e, 506, NULL, "out of memory for a state of %zu bytes", f->t->state_bytes);
+    f->at = (GradcPosition){.seed = o->seed, .best_epoch = -1};
+    if (o->resume && !o->out) return gradc_error(e, 601, "-o FILE", "--resume: there is no file to go on from");
+    if (o->resume) return gradc_checkpoint_load(o->out, f->t, f->state, GRADC_SAVE_ALL, &f->at, e);
+    int status = gradc_state_init(f->t, f->state, o->seed, e);
+    if (!status && o->params) status = gradc_checkpoint_load(o->params, f->t, f->state, GRADC_SAVE_PARAMS, NULL, e);
+    return status;
+}
+
+/* A run that is resumed must see the same data in the same batches. */
+static int check_position(Fit *f, GradcError *e) {
+    GradcPosition *at = &f->at;
+    if (f->o->resume && (at->batch_size != f->batch || at->records != f->count))
+        return gradc_error(e, 603, "the same --data, --valid-split and --batch", "--resume: the run had %lld records in batches of %lld, this one has %lld in batches of %lld",
+                           (long long)at->records, (long long)at->batch_size, (long long)f->count, (long long)f->batch);
+    at->batch_size = f->batch;
+    at->records = f->count;
+    if (!f->o->resume || f->o->rate > 0) {
+        gradc_state_set(f->t, f->state, "train/epoch_steps", (double)batches(f));
+        if (f->o->rate > 0) gradc_state_set(f->t, f->state, "train/lr", f->o->rate);
+    }
+    at->lr = gradc_state_get(f->t, f->state, "train/lr");
+    return 0;
+}
+
+static void label_metrics(Fit *f) {
+    f->nmetrics = 0;
+    for (const char *s; f->nmetrics < METRICS && (s = metric_name(f, f->nmetrics)); f->nmetrics++) {
+        snprintf(f->label[0][f->nmetrics], sizeof *f->label[0], "%s", s);
+        snprintf(f->label[1][f->nmetrics], sizeof *f->label[1], "val_%.59s", s);
+    }
+}
+
+static void print_answer(FILE *out, bool json, char (*label)[64], const double *value, int n, const char *extra) {
+    fputs(json ? "{" : "", out);
+    for (int i = 0; i < n; i++)
+        fprintf(out, json ? "%s\"%s\": %.9g" : "%s%s: %.6g", i ? (json ? ", " : " - ") : "", label[i], value[i]);
+    fprintf(out, json ? "%s}\n" : "%s\n", extra);
+}
+
+static void answer(Fit *f, int64_t first_step, FILE *out) {
+    char extra[256];
+    double seconds = gradc_seconds() - f->began, steps = (double)(f->at.step - first_step);
+    int v = f->valid != NULL && f->at.epoch > 0;
+    const char *form = f->o->json ? ", \"steps\": %lld, \"seconds\": %.6g, \"steps_per_second\": %.6g" : " - %lld steps - %.1f s - %.1f steps/s";
+    snprintf(extra, sizeof extra, form, (long long)f->at.step, seconds, seconds > 0 ? steps / seconds : 0.0);
+    print_answer(out, f->o->json, f->label[v], v ? f->valid_value : f->value, f->nmetrics, extra);
+}
+
+int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcError *e) {
+    Fit f = {.t = t, .o = o};
+    f.epochs = o->epochs ? o->epochs : t->epochs ? t->epochs : 1;
+    gradc_progress_open(&f.progress, o->quiet ? NULL : stderr);
+    int status = begin_state(&f, e);
+    if (!status) status = open_data(&f, e);
+    if (!status) status = check_position(&f, e);
+    label_metrics(&f);
+    if (!status) status = open_log(&f, e);
+    int64_t first = f.at.step;
+    f.began = gradc_seconds();
+    if (!status) status = train(&f, e);
+    gradc_progress_break(&f.progress);
+    if (!status) answer(&f, first, out);
+    close_all(&f);
+    return status;
+}
+
+int gradc_evaluate(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcError *e) {
+    GradcFit mine = *o;
+    mine.valid = NULL;
+    Fit f = {.t = t, .o = &mine};
+    gradc_progress_open(&f.progress, NULL);
+    int status = begin_state(&f, e);
+    if (!status) status = open_data(&f, e);
+    if (!status) {
+        f.valid = f.data;
+        f.valid_count = f.count;
+        for (int64_t i = 0; i < f.count; i++) f.order[i] = i;
+        free(f.valid_order);
+        f.valid_order = f.order;
+        f.order = NULL;
+        status = open_side(&f, t->eval, f.data, &f.eval, &f.eval_ports, &f.valid_loader, e);
+    }
+    label_metrics(&f);
+    if (!status) status = validate(&f, e);
+    char extra[128];
+    snprintf(extra, sizeof extra, o->json ? ", \"records\": %lld" : " - %lld records", (long long)f.count);
+    if (!status) print_answer(out, o->json, f.label[0], f.valid_value, f.nmetrics, extra);
+    close_all(&f);
+    return status;
+}

@@ -1,0 +1,122 @@
+/* The command line of an executable that trains: `./model train|eval|run ...`. Words before the options' table are the verb; for `run`
+   what is no option of the table goes to the words of program.h. */
+#include "fit.h"
+#include <stdlib.h>
+#include <string.h>
+#include "checkpoint.h"
+
+int gradc_trainer_run(const GradcTrainer *t, const char *params, const GradcArgs *a, FILE *f, GradcError *e) {
+    GradcCall c;
+    void *state = gradc_state_new(t);
+    if (!state) return gradc_error(e, 506, NULL, "out of memory for a state of %zu bytes", t->state_bytes);
+    int status = gradc_state_init(t, state, 0, e);
+    if (!status && params) status = gradc_checkpoint_load(params, t, state, GRADC_SAVE_PARAMS, NULL, e);
+    if (!status && !(status = gradc_trainer_open(&c, t, t->run, state, e))) {
+        status = gradc_call_command(&c, a, f, e);
+        gradc_call_close(&c);
+    }
+    free(state);
+    return status;
+}
+
+/* ---- help ---- */
+
+static bool word_in(const char *list, const char *word) {
+    size_t n = strlen(word);
+    for (; *list; list += strcspn(list, " "), list += *list == ' ')
+        if (!strncmp(list, word, n) && (list[n] == ' ' || !list[n])) return true;
+    return false;
+}
+
+static void help_verb(const char *verb, const char *doc) {
+    GradcFitOption o;
+    printf("\n%s: %s\n", verb, doc);
+    for (int i = 0; (o = gradc_fit_option_at(i)).name; i++) {
+        char left[64];
+        if (!word_in(o.verbs, verb)) continue;
+        snprintf(left, sizeof left, "--%s%s%s", o.name, o.value ? " " : "", o.value ? o.value : "");
+        printf("  %-20s %s\n", left, o.doc);
+    }
+}
+
+static void help(const GradcTrainer *t) {
+    size_t parameters = 0;
+    for (int i = 0; i < t->nstates; i++)
+        if (t->states[i].kind == GRADC_PARAM) parameters += gradc_state_size(&t->states[i]) / gradc_dtype_size(t->states[i].dtype);
+    printf("usage: %s train|eval|run [options]\n\n%zu trainable parameters, %zu bytes of state; loss %s, optimizer %s, batch %lld, %lld epochs\n", t->name,
+           parameters, t->state_bytes, t->loss, t->optimizer, (long long)t->batch, (long long)t->epochs);
+    help_verb("train", "learn from data");
+    help_verb("eval", "loss and metrics over all of the data");
+    help_verb("run", "answers to inputs NAME=VALUE ...");
+    for (int i = 0; i < t->run->nin; i++) {
+        char shape[512];
+        if (gradc_trainer_data_in(t, t->run, i)) printf("  %s %s\n", t->run->in[i].name, gradc_port_text(shape, sizeof shape, t->run, &t->run->in[i]));
+    }
+    puts("\n--threads N, --help, --version");
+}
+
+/* ---- words ---- */
+
+typedef struct Words { GradcFit fit; const char *verb; char **rest; int nrest; bool help, version; } Words;
+
+static int word(Words *w, int argc, char **argv, int *i, GradcError *e) {
+    char name[64];
+    const char *s = argv[*i], *equals = NULL;
+    if (!strcmp(s, "-q")) s = "--quiet";
+    if (!strcmp(s, "-o")) s = "--output";
+    if (!strcmp(s, "-h") || !strcmp(s, "--help")) return w->help = true, 0;
+    if (!strcmp(s, "--version")) return w->version = true, 0;
+    if (strncmp(s, "--", 2)) {
+        if (!w->verb) w->verb = s;
+        else w->rest[w->nrest++] = argv[*i];
+        return 0;
+    }
+    equals = strchr(s, '=');
+    size_t n = equals ? (size_t)(equals - s) - 2 : strlen(s) - 2;
+    if (n >= sizeof name) return gradc_error(e, 601, NULL, "there is no option %.80s", s);
+    memcpy(name, s + 2, n);
+    name[n] = 0;
+    const char *value = equals ? equals + 1 : NULL;
+    for (int k = 0; !value && gradc_fit_option_at(k).name; k++)
+        if (!strcmp(gradc_fit_option_at(k).name, name) && gradc_fit_option_at(k).value && *i + 1 < argc) value = argv[++*i];
+    if (!strcmp(name, "threads")) {
+        w->fit.threads = atoi(value ? value : *i + 1 < argc ? argv[++*i] : "0");
+        return w->fit.threads > 0 ? 0 : gradc_error(e, 601, NULL, "--threads: a number from 1 on");
+    }
+    int status = gradc_fit_option(&w->fit, name, value, e);
+    if (status >= 0) return status;
+    w->rest[w->nrest++] = argv[*i]; /* of `run`, which knows what is wrong with it */
+    return 0;
+}
+
+static int run_verb(const GradcTrainer *t, Words *w, GradcError *e) {
+    const char *verb = w->verb ? w->verb : "";
+    bool run = !strcmp(verb, "run");
+    if (w->fit.threads) gradc_set_threads(w->fit.threads);
+    if (!run && w->nrest) return gradc_error(e, 601, "--help lists the options", "what is %.80s?", w->rest[0]);
+    if (!strcmp(verb, "train")) return gradc_fit(t, &w->fit, stdout, e);
+    if (!strcmp(verb, "eval")) return gradc_evaluate(t, &w->fit, stdout, e);
+    if (!run) return gradc_error(e, 601, "train, eval or run; --help says more", *verb ? "there is no verb %.60s" : "what is to be done?%s", verb);
+    GradcArgs a;
+    int status = gradc_args_parse(&a, w->nrest, w->rest, e);
+    if (status) return status;
+    status = gradc_trainer_run(t, w->fit.params, &a, stdout, e);
+    gradc_args_free(&a);
+    return status;
+}
+
+int gradc_trainer_main(const GradcTrainer *t, int argc, char **argv) {
+    Words w = {.rest = calloc((size_t)argc + 1, sizeof *w.rest)};
+    GradcError e = {0, "", ""};
+    int status = w.rest ? 0 : gradc_error(&e, 506, NULL, "out of memory");
+    for (int i = 1; !status && i < argc; i++) status = word(&w, argc, argv, &i, &e);
+    if (!status) {
+        if (w.help) help(t);
+        else if (w.version) printf("%s %s\n", t->name, t->version);
+        else status = run_verb(t, &w, &e);
+    }
+    if (!status && fflush(stdout)) status = gradc_error(&e, 106, NULL, "the answer cannot be printed");
+    if (status) gradc_error_print(stderr, t->name, &e);
+    free(w.rest);
+    return status;
+}

@@ -47,6 +47,7 @@ typedef struct AttrDef {
 typedef struct Lower Lower;   /* lower.h */
 typedef struct Import Import; /* import.h */
 typedef struct Grad Grad;     /* grad.h */
+typedef struct Export Export; /* export.h */
 
 enum { MAX_ATTRS = 12 };
 struct Op {
@@ -78,6 +79,8 @@ struct Op {
     bool (*rereads)(const Node *n, int i);
     /* Given the cotangents of the outputs (NULL: zero), adds those of the inputs with grad_add. */
     void (*grad)(Grad *G, Node *n, Value *const *dy);
+    /* The row as ONNX nodes. NULL: the op of its ONNX name; a MAP row without one: its formula. */
+    void (*export)(Export *x, Node *n);
 
     const char *doc;     /* one sentence; then, where it helps, the definition */
 };

@@ -1,6 +1,8 @@
 /* Arithmetic, comparisons and logic of several inputs, element by element with numpy's broadcasting. */
 #include "build.h"
+#include "export.h"
 #include "lower.h"
+#include "windows.h"
 #include <math.h>
 
 /* ---- integer powers ---- */
@@ -156,6 +158,43 @@ static void import_where(Import *n) {
 #define LOGIC BINARY, .types = "bool", .import = import_binary, .vjp = {"0", "0"}
 #define BITWISE BINARY, .types = "int", .vjp = {"0", "0"}
 
+/* ---- export ---- */
+
+static void export_named(Export *x, Node *n, const char *op) {
+    ExportNode *e = export_node(x, op);
+    for (int i = 0; i < n->nin; i++) export_arg(x, e, export_in(x, n, i));
+    if (!strcmp(n->op->name, "rem")) export_int(x, e, "fmod", 1);
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_rem(Export *x, Node *n) { export_named(x, n, "Mod"); }
+static void export_pow(Export *x, Node *n) { export_named(x, n, "Pow"); }
+static void export_max(Export *x, Node *n) { export_named(x, n, "Max"); }
+static void export_min(Export *x, Node *n) { export_named(x, n, "Min"); }
+
+/* ONNX takes single bounds. */
+static void export_clip(Export *x, Node *n) {
+    if (!n->in[1]->rank && !n->in[2]->rank) export_named(x, n, "Clip");
+    else export_formula(x, n);
+}
+
+static void export_shift(Export *x, Node *n) {
+    bool right = !strcmp(n->op->name, "shift_right");
+    if (gd_dtypes[n->in[0]->dt].kind != DK_UINT) {
+        export_fail(x, n, "cast to an unsigned dtype", "a shift of %s", gd_dtypes[n->in[0]->dt].name);
+        return;
+    }
+    ExportNode *e = export_node(x, "BitShift");
+    for (int i = 0; i < n->nin; i++) export_arg(x, e, export_in(x, n, i));
+    export_string(x, e, "direction", right ? "RIGHT" : "LEFT");
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+/* A sum under a window over the number of its elements is one op in ONNX. */
+static void export_div(Export *x, Node *n) {
+    if (!export_mean(x, n)) export_default(x, n);
+}
+
 const Op gd_ops_arith[] = {
     {.name = "add", ARITHMETIC, .flags = OF_CHEAP | OF_COMMUTES, .onnx = "Add", .value = "a + b",
      .vjp = {"g", "g"}, .doc = "a + b; integers wrap."},
@@ -163,26 +202,26 @@ const Op gd_ops_arith[] = {
      .doc = "a - b; integers wrap."},
     {.name = "mul", ARITHMETIC, .flags = OF_CHEAP | OF_COMMUTES, .onnx = "Mul", .value = "a * b",
      .vjp = {"g * b", "g * a"}, .doc = "a * b; integers wrap."},
-    {.name = "div", ARITHMETIC, .flags = OF_CHEAP, .onnx = "Div", .value = "a / b",
+    {.name = "div", .export = export_div, ARITHMETIC, .flags = OF_CHEAP, .onnx = "Div", .value = "a / b",
      .vjp = {"g / b", "-g * y / b"}, .doc = "a / b; integers truncate, and x / 0 is 0."},
-    {.name = "rem", BINARY, .types = "num", .value = "a % b", .vjp = {"g", "-g * trunc(a / b)"},
+    {.name = "rem", .export = export_rem, BINARY, .types = "num", .value = "a % b", .vjp = {"g", "-g * trunc(a / b)"},
      .doc = "The remainder of truncating division, with the sign of a: C's fmod."},
-    {.name = "mod", BINARY, .flags = OF_NO_GRAD, .types = "int", .value = "fmod(a, b)", .vjp = {"0", "0"},
+    {.name = "mod", .export = export_rem, BINARY, .flags = OF_NO_GRAD, .types = "int", .value = "fmod(a, b)", .vjp = {"0", "0"},
      .doc = "The remainder of flooring division of integers, with the sign of b."},
     {.name = "mod_float", BINARY, .types = "float",
      .value = "r = a % b; r != 0 && (r < 0) != (b < 0) ? r + b : r", .vjp = {"g", "-g * floor(a / b)"},
      .doc = "The remainder of flooring division, with the sign of b."},
-    {.name = "pow", BINARY, .types = "float", .value = "pow(a, b)",
+    {.name = "pow", .export = export_pow, BINARY, .types = "float", .value = "pow(a, b)",
      .vjp = {"b == 0 ? 0 : g * b * pow(a, b - 1)", "a > 0 ? g * y * log(a) : 0"}, .doc = "a to the power b."},
-    {.name = "pow_int", BINARY, .flags = OF_NO_GRAD, .types = "i64", .elem = pow_int_elem, .vjp = {"0", "0"},
+    {.name = "pow_int", .export = export_pow, BINARY, .flags = OF_NO_GRAD, .types = "i64", .elem = pow_int_elem, .vjp = {"0", "0"},
      .doc = "a to the power b of 64-bit integers, modulo 2^64; a negative power truncates."},
-    {.name = "max", BINARY, .flags = OF_CHEAP | OF_COMMUTES, .types = "num", .value = "max(a, b)",
+    {.name = "max", .export = export_max, BINARY, .flags = OF_CHEAP | OF_COMMUTES, .types = "num", .value = "max(a, b)",
      .vjp = {"a > b ? g : a == b ? 0.5 * g : 0", "b > a ? g : a == b ? 0.5 * g : 0"},
      .doc = "The larger one, NaN if either is. Of equals, each gets half of the gradient."},
-    {.name = "min", BINARY, .flags = OF_CHEAP | OF_COMMUTES, .types = "num", .value = "min(a, b)",
+    {.name = "min", .export = export_min, BINARY, .flags = OF_CHEAP | OF_COMMUTES, .types = "num", .value = "min(a, b)",
      .vjp = {"a < b ? g : a == b ? 0.5 * g : 0", "b < a ? g : a == b ? 0.5 * g : 0"},
      .doc = "The smaller one, NaN if either is. Of equals, each gets half of the gradient."},
-    {.name = "clip", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x lo hi", .out = "y", .types = "num",
+    {.name = "clip", .export = export_clip, .kind = OP_MAP, .flags = OF_CHEAP, .in = "x lo hi", .out = "y", .types = "num",
      .value = "min(max(x, lo), hi)",
      .vjp = {"x < lo || x > hi ? 0 : g", "x < lo && lo <= hi ? g : 0", "x > hi || lo > hi ? g : 0"},
      .doc = "x, at least lo, and then at most hi."},
@@ -217,9 +256,9 @@ const Op gd_ops_arith[] = {
      .import = import_binary, .value = "a ^ b", .doc = "Bits set in exactly one."},
     {.name = "bit_not", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .types = "int",
      .onnx = "BitwiseNot", .value = "~x", .vjp = {"0"}, .doc = "Every bit the other way."},
-    {.name = "shift_left", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD, .value = "a << b",
+    {.name = "shift_left", .export = export_shift, BITWISE, .flags = OF_CHEAP | OF_NO_GRAD, .value = "a << b",
      .doc = "a shifted left by b bits; 0 when b is its width or more."},
-    {.name = "shift_right", BITWISE, .flags = OF_CHEAP | OF_NO_GRAD, .value = "a >> b",
+    {.name = "shift_right", .export = export_shift, BITWISE, .flags = OF_CHEAP | OF_NO_GRAD, .value = "a >> b",
      .doc = "a shifted right by b bits, the sign kept; 0 (or -1) when b is its width or more."},
 
     {.kind = OP_BUILD, .onnx = "Mod", .import = import_mod, .doc = "mod, or rem with fmod = 1."},

@@ -2,6 +2,7 @@
    overflow into infinity or NaN and saturates to integers; what ONNX wants beside that is done to the value
    before it. */
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 
@@ -180,15 +181,26 @@ static void import_bitcast(Import *n) {
     n->out[0] = node_finish(m);
 }
 
+static void export_cast_row(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "Cast");
+    bool like = !strcmp(n->op->name, "castlike");
+    const char *mode = like ? NULL : attr_string(n, "round_mode");
+    export_arg(x, e, export_in(x, n, 0));
+    export_int(x, e, "to", gd_dtypes[n->out[0]->dt].onnx);
+    if (!like && !attr_int(n, "saturate")) export_int(x, e, "saturate", 0);
+    if (mode && n->out[0]->dt == F8E8M0) export_string(x, e, "round_mode", mode);
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
 const Op gd_ops_cast[] = {
-    {.name = "cast", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x", .out = "y",
+    {.name = "cast", .export = export_cast_row, .kind = OP_MAP, .flags = OF_CHEAP, .in = "x", .out = "y",
      .attrs = {{"to", AT_DTYPE, 0, true}, {"saturate", AT_INT, 1, false},
                {"round_mode", AT_STRING, 0, false}}, .shape = cast_shape, .elem = cast_elem,
      .grad = cast_grad,
      .doc = "x as another dtype: to nearest even between floats, towards zero and saturating to integers "
             "(of less than a byte: modulo 2^bits, as between integers). saturate: what f8 cannot hold "
             "becomes its largest value, instead of infinity or NaN. round_mode: of f8e8m0."},
-    {.name = "castlike", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x like", .out = "y",
+    {.name = "castlike", .export = export_cast_row, .kind = OP_MAP, .flags = OF_CHEAP, .in = "x like", .out = "y",
      .shape = castlike_shape, .elem = castlike_elem, .grad = cast_grad,
      .doc = "x as the dtype of like, which is not read otherwise."},
     {.name = "bitcast", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y",

@@ -4,6 +4,7 @@
    q * stride + k * dilation - pad = p, where there is one. So nothing is written twice and the order of the sum is fixed;
    its gradient reads the image at the same places. */
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 
@@ -164,8 +165,41 @@ static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
 
 #define LISTS {"strides", AT_INTS, 0, true}, {"dilations", AT_INTS, 0, true}, {"pads", AT_INTS, 0, true}
 
+/* ---- export ---- */
+
+/* Kernel and column axes are one each in ONNX; padding behind is what makes the columns as many as there are. */
+static void export_col2im(Export *x, Node *n) {
+    Ctx *c = x->c;
+    const Value *v = n->in[0];
+    const Attr *image = node_attr(n, "image"), *lo = node_attr(n, "pads"), *strides = node_attr(n, "strides"), *dilations = node_attr(n, "dilations");
+    int s = spatial(n);
+    Expr *flat[3] = {v->dim[0], v->dim[1], expr_int(c, 1)};
+    int64_t pads[2 * MAX_RANK];
+    for (int i = 0; i < s; i++) {
+        int64_t columns, kernel, size;
+        if (!is_int(v->dim[2 + i], &kernel) || !is_int(v->dim[2 + s + i], &columns) || !is_int(image->dims[i], &size)) {
+            export_fail(x, n, "fix the sizes with --dim", "an image whose size is not known when compiling");
+            return;
+        }
+        int64_t behind = (columns - 1) * strides->ints[i] + (kernel - 1) * dilations->ints[i] + 1 - size - lo->ints[i];
+        pads[i] = lo->ints[i];
+        pads[s + i] = behind > 0 ? behind : 0;
+        flat[1] = expr_mul(c, flat[1], v->dim[2 + i]);
+        flat[2] = expr_mul(c, flat[2], v->dim[2 + s + i]);
+    }
+    ExportRef *in = export_reshape(x, export_in(x, n, 0), 3, flat), *size = export_dims(x, s, image->dims), *block = export_dims(x, s, v->dim + 2);
+    ExportNode *e = export_node(x, "Col2Im");
+    export_arg(x, e, in);
+    export_arg(x, e, size);
+    export_arg(x, e, block);
+    export_ints(x, e, "pads", 2 * s, pads);
+    export_ints(x, e, "strides", s, strides->ints);
+    export_ints(x, e, "dilations", s, dilations->ints);
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
 const Op gd_ops_col2im[] = {
-    {.name = "col2im", .kind = OP_WINDOW, .in = "x", .out = "y", .types = "num", .attrs = {{"image", AT_DIMS, 0, true}, LISTS},
+    {.name = "col2im", .export = export_col2im, .kind = OP_WINDOW, .in = "x", .out = "y", .types = "num", .attrs = {{"image", AT_DIMS, 0, true}, LISTS},
      .onnx = "Col2Im", .import = import_col2im, .shape = col2im_shape, .elem = col2im_elem, .rereads = reads_again,
      .grad = col2im_grad, .doc = "An image of the blocks in the columns [N, C, kernel.., columns..], summed where they overlap; pads are those before."},
     {.name = "im2col", .kind = OP_VIEW, .in = "x", .out = "y", .types = "num", .attrs = {{"sizes", AT_DIMS, 0, true}, LISTS},

@@ -4,6 +4,7 @@
    kernel's axes and then the input channels, starting at the bias. No pass changes that order, so the bits are the same
    whatever the tiles, threads and vectors are. Padding is not conv's business: a pad node comes before it. */
 #include "build.h"
+#include "export.h"
 #include "lower.h"
 #include "grad.h"
 #include "windows.h"
@@ -451,13 +452,97 @@ static void import_conv_transpose(Import *n) {
     n->out[0] = make_conv(n->g, spread, turned_kernel(n->g, w, group), import_in(n, 2), &win, group);
 }
 
+/* ---- export ---- */
+
+static bool in_order(const int64_t *axes, int n) {
+    for (int i = 0; i < n; i++)
+        if (axes[i] != i) return false;
+    return true;
+}
+
+/* numpy's matrix product as it stands: batch axes first, then rows and the contracted axis, in b the other way round. */
+static bool is_matmul(const Node *n, const Roles *a, const Roles *b) {
+    int nb = a->nbatch;
+    if (a->ncontract != 1 || !in_order(a->batch, nb) || !in_order(b->batch, nb)) return false;
+    if (a->contract[0] != n->in[0]->rank - 1 || b->contract[0] != nb) return false;
+    return nb ? a->nfree == 1 && b->nfree == 1 : b->nfree <= 1;
+}
+
+/* A matrix that is another one turned round: that one. */
+static Value *unturned(Value *v, bool *turned) {
+    const Node *d = v->def;
+    *turned = v->rank == 2 && d && !strcmp(d->op->name, "transpose") && node_attr(d, "perm")->ints[0] == 1;
+    return *turned ? d->in[0] : v;
+}
+
+static bool export_gemm(Export *x, Node *n, const Roles *a, const Roles *b) {
+    bool turn[2], matrices = n->in[0]->rank == 2 && n->in[1]->rank == 2 && a->ncontract == 1 && !a->nbatch;
+    DType t = n->in[0]->dt;
+    if (!matrices || (t != F32 && t != F64)) return false;
+    Value *v[2] = {unturned(n->in[0], &turn[0]), unturned(n->in[1], &turn[1])};
+    turn[0] ^= a->contract[0] == 0;
+    turn[1] ^= b->contract[0] == 1;
+    if (!turn[0] && !turn[1]) return false;
+    ExportNode *e = export_node(x, "Gemm");
+    for (int i = 0; i < 2; i++) export_arg(x, e, export_value(x, v[i]));
+    if (turn[0]) export_int(x, e, "transA", 1);
+    if (turn[1]) export_int(x, e, "transB", 1);
+    export_out(x, n, 0, export_result(x, e, t));
+    return true;
+}
+
+/* Letters: batch, contracted, free of a, free of b. */
+static void export_einsum(Export *x, Node *n, const Roles *r) {
+    char term[2][MAX_RANK + 1] = {{0}}, out[2 * MAX_RANK + 1] = {0};
+    char next = 'a';
+    int o = 0;
+    for (int k = 0; k < r[0].nbatch; k++) out[o++] = term[0][r[0].batch[k]] = term[1][r[1].batch[k]] = next++;
+    for (int k = 0; k < r[0].ncontract; k++) term[0][r[0].contract[k]] = term[1][r[1].contract[k]] = next++;
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < r[i].nfree; k++, next++) {
+            if (next == 'z' + 1) next = 'A';
+            out[o++] = term[i][r[i].free[k]] = next;
+        }
+    ExportNode *e = export_node(x, "Einsum");
+    for (int i = 0; i < 2; i++) export_arg(x, e, export_in(x, n, i));
+    export_string(x, e, "equation", gd_format(x->c, "%s,%s->%s", term[0], term[1], out));
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_contract(Export *x, Node *n) {
+    Roles r[2] = {roles(n, 0), roles(n, 1)};
+    if (export_gemm(x, n, &r[0], &r[1])) return;
+    if (is_matmul(n, &r[0], &r[1]))
+        export_out(x, n, 0, export_op(x, "MatMul", n->out[0]->dt, export_in(x, n, 0), export_in(x, n, 1)));
+    else export_einsum(x, n, r);
+}
+
+/* ONNX convolves floats only: integers are exact in double as long as sums stay below 2^53. */
+static void export_conv(Export *x, Node *n) {
+    Value *v = n->in[0], *b = n->nin > 2 ? n->in[2] : NULL;
+    DType t = v->dt, as = dt_int(t) ? F64 : t;
+    int64_t pads[2 * MAX_RANK];
+    bool padded = window_padding(n, 0, &v, pads);
+    ExportNode *e;
+    ExportRef *in[3] = {export_value(x, v), export_in(x, n, 1), export_value(x, b)};
+    if (b && b->rank != 1) in[2] = export_reshape(x, in[2], 1, &n->in[1]->dim[0]);
+    for (int i = 0; i < 3; i++)
+        if (in[i]) in[i] = export_cast(x, in[i], as);
+    e = export_node(x, "Conv");
+    for (int i = 0; i < 3; i++) export_arg(x, e, in[i]);
+    window_attrs(x, e, n);
+    if (padded) export_ints(x, e, "pads", 2 * (v->rank - 2), pads);
+    if (attr_int(n, "group") != 1) export_int(x, e, "group", attr_int(n, "group"));
+    export_out(x, n, 0, export_cast(x, export_result(x, e, as), t));
+}
+
 const Op gd_ops_contract[] = {
-    {.name = "contract", .kind = OP_CONTRACT, .in = "a b", .out = "y", .types = "num",
+    {.name = "contract", .export = export_contract, .kind = OP_CONTRACT, .in = "a b", .out = "y", .types = "num",
      .attrs = {{"a_batch", AT_INTS, 0, true}, {"b_batch", AT_INTS, 0, true}, {"a_contract", AT_INTS, 0, true},
                {"b_contract", AT_INTS, 0, true}},
      .shape = contract_shape, .elem = contract_elem, .rereads = all_inputs, .grad = contract_grad,
      .doc = "Sums of products over the contracting axes: y[batch, free a, free b] = sum a * b, one fma chain in index order."},
-    {.name = "conv", .kind = OP_CONTRACT, .in = "x w b?", .out = "y", .types = "num",
+    {.name = "conv", .export = export_conv, .kind = OP_CONTRACT, .in = "x w b?", .out = "y", .types = "num",
      .attrs = {{"strides", AT_INTS, 0, true}, {"dilations", AT_INTS, 0, true}, {"group", AT_INT, 1, false}},
      .shape = conv_shape, .elem = conv_elem, .rereads = all_inputs, .grad = conv_grad,
      .doc = "Cross-correlation of x[N, C, ...] with w[M, C/group, ...], no padding: the chain starts at the bias and runs over "

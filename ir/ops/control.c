@@ -435,12 +435,12 @@ static void if_lower(Lower *L, Node *n) {
 }
 
 const Op gd_ops_control[] = {
-    {.name = "loop", .kind = OP_CONTROL, .in = "cond? init*", .out = "y*",
+    {.name = "loop", .export = export_loop, .kind = OP_CONTROL, .in = "cond? init*", .out = "y*",
      .attrs = {{"trip", AT_DIM, 0, false}, {"while", AT_INT, 0, false}, {"scans", AT_INT, 0, false}, {"iter", AT_SYMS, 0, true},
                {"inner", AT_SYMS, 0, false}, {"syms", AT_SYMS, 0, false}},
      .shape = loop_shape, .lower = loop_lower, .grad = loop_grad,
      .doc = "Runs its region trip times, or while it says so, carrying values through and collecting others along a new first axis."},
-    {.name = "if", .kind = OP_CONTROL, .in = "cond", .out = "y*", .attrs = {{"syms", AT_SYMS, 0, false}},
+    {.name = "if", .export = export_if, .kind = OP_CONTROL, .in = "cond", .out = "y*", .attrs = {{"syms", AT_SYMS, 0, false}},
      .shape = if_shape, .lower = if_lower, .grad = if_grad, .doc = "The outputs of the first region when cond is true, else those of the second."},
 };
 const int gd_ops_control_n = sizeof gd_ops_control / sizeof *gd_ops_control;

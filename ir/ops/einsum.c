@@ -4,6 +4,7 @@
    meets what there is so far in one contract: shared labels that are needed later are batch axes, the others are
    contracted. The labels of an ellipsis are numbered from its right end, as broadcasting counts. */
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 
@@ -309,11 +310,27 @@ static void import_det(Import *n) {
     if (import_need(n, 1, 1)) n->out[0] = make(n->g, "det", n->in[0]);
 }
 
+static void export_diagonal(Export *x, Node *n) {
+    int64_t first = attr_int(n, "first"), second = attr_int(n, "second");
+    char in[MAX_RANK + 1] = {0}, out[MAX_RANK + 1] = {0};
+    int o = 0;
+    for (int i = 0; i < n->in[0]->rank; i++) {
+        in[i] = (char)('a' + (i == second ? first : i));
+        if (i != second) out[o++] = in[i];
+    }
+    ExportNode *e = export_node(x, "Einsum");
+    export_arg(x, e, export_in(x, n, 0));
+    export_string(x, e, "equation", gd_format(x->c, "%s->%s", in, out));
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_det(Export *x, Node *n) { export_out(x, n, 0, export_op(x, "Det", n->out[0]->dt, export_in(x, n, 0))); }
+
 const Op gd_ops_einsum[] = {
-    {.name = "diagonal", .kind = OP_VIEW, .flags = OF_CHEAP, .in = "x", .out = "y",
+    {.name = "diagonal", .export = export_diagonal, .kind = OP_VIEW, .flags = OF_CHEAP, .in = "x", .out = "y",
      .attrs = {{"first", AT_INT, 0, true}, {"second", AT_INT, 0, true}}, .shape = diagonal_shape, .elem = diagonal_elem,
      .grad = diagonal_grad, .doc = "The elements whose positions along two axes are equal; the second axis goes."},
-    {.name = "det", .kind = OP_SORT, .in = "x", .out = "y room", .types = "float", .onnx = "Det",
+    {.name = "det", .export = export_det, .kind = OP_SORT, .in = "x", .out = "y room", .types = "float", .onnx = "Det",
      .import = import_det, .shape = det_shape, .lower = det_lower, .grad = det_grad,
      .doc = "The determinant of square matrices, by elimination with row pivoting; `room` is what it works in."},
     {.kind = OP_BUILD, .onnx = "Einsum", .import = import_einsum, .doc = "The sum of products that an equation of labels describes."},

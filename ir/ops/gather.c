@@ -5,6 +5,7 @@
    element when reading, and skipped when writing. Writers copy first and then write in the order of the indices, so
    what several updates of one element give is defined: the last one, or the sum, product or extreme in that order. */
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 
@@ -427,6 +428,32 @@ static Expr *cache_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     return lower_guarded(L, in_range(c, at[axis], u->dim[axis]), u, at, lower_elem(L, x, idx));
 }
 
+/* x passes on what was not written over; the update gets what lies where it went. */
+static void cache_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    Value *x = n->in[0], *u = n->in[1], *first = n->nin > 2 ? n->in[2] : NULL;
+    int axis = axis_of(n);
+    Node *dx = node_begin(g, "cache_update");
+    node_input(dx, dy[0]);
+    node_input(dx, zeros_like(g, u));
+    if (first) node_input(dx, first);
+    node_int(dx, "axis", axis);
+    node_int(dx, "circular", attr_int(n, "circular"));
+    grad_add(G, x, node_finish(dx));
+    Value *at = build_iota(g, I64, u->rank, u->dim, axis);
+    if (first) {
+        Expr *dim[MAX_RANK];
+        for (int k = 0; k < u->rank; k++) dim[k] = k ? expr_int(g->c, 1) : u->dim[0];
+        at = make(g, "add", at, build_reshape(g, build_cast(g, first, I64), u->rank, dim));
+    }
+    if (attr_int(n, "circular")) at = make(g, "mod", at, build_scalar(g, I64, x->dim[axis]));
+    Node *du = node_begin(g, "gather_elements");
+    node_input(du, dy[0]);
+    node_input(du, at);
+    node_int(du, "axis", axis);
+    grad_add(G, u, node_finish(du));
+}
+
 static void import_tensor_scatter(Import *n) {
     if (!import_need(n, 2, 3) || n->in[0]->rank < 0) return;
     const char *mode = import_string(n, "mode", "linear");
@@ -601,33 +628,85 @@ static void import_max_unpool(Import *n) {
 }
 
 #define BUILD .kind = OP_BUILD, .onnx
+/* ---- export ---- */
+
+/* ONNX's indices are i32 or i64. */
+static ExportRef *indices(Export *x, const Node *n) {
+    ExportRef *i = export_in(x, n, 1);
+    return i->dt == I32 || i->dt == I64 ? i : export_cast(x, i, I64);
+}
+
+static void export_reader(Export *x, Node *n) {
+    ExportNode *e = export_node(x, n->op->onnx);
+    bool nd = op_attr(n->op, "batch_dims") >= 0;
+    export_arg(x, e, export_in(x, n, 0));
+    export_arg(x, e, nd ? export_cast(x, export_in(x, n, 1), I64) : indices(x, n));
+    export_int(x, e, nd ? "batch_dims" : "axis", attr_int(n, nd ? "batch_dims" : "axis"));
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_writer(Export *x, Node *n) {
+    const Value *i = n->in[1], *u = n->in[2];
+    const char *how = attr_string(n, "reduction");
+    bool nd = op_attr(n->op, "batch_dims") >= 0, repeated = false;
+    if (nd && attr_int(n, "batch_dims")) {
+        export_fail(x, n, NULL, "a scatter with batch axes");
+        return;
+    }
+    ExportRef *at = nd ? export_cast(x, export_in(x, n, 1), I64) : indices(x, n);
+    for (int k = 0; !nd && k < i->rank; k++) repeated |= i->dim[k] != u->dim[k];
+    if (repeated) at = export_op(x, "Expand", at->dt, at, export_dims(x, u->rank, u->dim));
+    ExportNode *e = export_node(x, n->op->onnx);
+    export_arg(x, e, export_in(x, n, 0));
+    export_arg(x, e, at);
+    export_arg(x, e, export_in(x, n, 2));
+    if (!nd) export_int(x, e, "axis", attr_int(n, "axis"));
+    if (how && strcmp(how, "none")) export_string(x, e, "reduction", how);
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_reverse_sequence(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "ReverseSequence");
+    export_arg(x, e, export_in(x, n, 0));
+    export_arg(x, e, export_cast(x, export_in(x, n, 1), I64));
+    export_int(x, e, "batch_axis", attr_int(n, "batch_axis"));
+    export_int(x, e, "time_axis", attr_int(n, "time_axis"));
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_nonzero(Export *x, Node *n) {
+    Expr *zero = expr_int(x->c, 0);
+    ExportRef *all = export_op(x, "NonZero", I64, export_in(x, n, 0)), *one = export_list(x, 1, (int64_t[]){1});
+    export_out(x, n, 0, export_op(x, "Slice", I64, all, export_dims(x, 1, &zero), export_dims(x, 1, &node_attr(n, "count")->dim), one));
+}
+
 #define GATHER .kind = OP_GATHER, .in = "x i", .out = "y", .rereads = all_inputs
 #define SCATTER .kind = OP_GATHER, .in = "x i u", .out = "y"
 
 const Op gd_ops_gather[] = {
-    {.name = "gather", GATHER, .attrs = {{"axis", AT_INT, 0, false}}, .onnx = "Gather", .shape = gather_shape, .elem = gather_elem,
+    {.name = "gather", .export = export_reader, GATHER, .attrs = {{"axis", AT_INT, 0, false}}, .onnx = "Gather", .shape = gather_shape, .elem = gather_elem,
      .grad = gather_grad, .doc = "Slices of x along an axis, at the indices."},
-    {.name = "gather_elements", GATHER, .attrs = {{"axis", AT_INT, 0, false}}, .onnx = "GatherElements",
+    {.name = "gather_elements", .export = export_reader, GATHER, .attrs = {{"axis", AT_INT, 0, false}}, .onnx = "GatherElements",
      .shape = gather_elements_shape, .elem = gather_elements_elem, .grad = gather_elements_grad,
      .doc = "For each index the element of x at that position along an axis, and at the index' own along the others."},
-    {.name = "gather_nd", GATHER, .attrs = {{"batch_dims", AT_INT, 0, false}}, .onnx = "GatherND", .shape = gather_nd_shape,
+    {.name = "gather_nd", .export = export_reader, GATHER, .attrs = {{"batch_dims", AT_INT, 0, false}}, .onnx = "GatherND", .shape = gather_nd_shape,
      .elem = gather_nd_elem, .grad = gather_nd_grad,
      .doc = "Elements or slices of x at tuples of positions, which lie along the last axis of the indices."},
-    {.name = "scatter_elements", SCATTER, .attrs = {{"axis", AT_INT, 0, false}, {"reduction", AT_STRING, 0, false}},
+    {.name = "scatter_elements", .export = export_writer, SCATTER, .attrs = {{"axis", AT_INT, 0, false}, {"reduction", AT_STRING, 0, false}},
      .onnx = "ScatterElements", .import = import_scatter_elements, .shape = scatter_elements_shape,
      .lower = scatter_elements_lower, .grad = scatter_elements_grad,
      .doc = "x with updates put (or combined) where gather_elements would read."},
-    {.name = "scatter_nd", SCATTER, .attrs = {{"batch_dims", AT_INT, 0, false}, {"reduction", AT_STRING, 0, false}},
+    {.name = "scatter_nd", .export = export_writer, SCATTER, .attrs = {{"batch_dims", AT_INT, 0, false}, {"reduction", AT_STRING, 0, false}},
      .onnx = "ScatterND", .import = import_scatter_nd, .shape = scatter_nd_shape, .lower = scatter_nd_lower,
      .grad = scatter_nd_grad, .doc = "x with updates put (or combined) where gather_nd would read."},
-    {.name = "cache_update", .kind = OP_GATHER, .flags = OF_NO_GRAD, .in = "x u at?", .out = "y",
-     .attrs = {{"axis", AT_INT, -2, false}, {"circular", AT_INT, 0, false}}, .shape = cache_shape, .elem = cache_elem,
+    {.name = "cache_update", .kind = OP_GATHER, .in = "x u at?", .out = "y",
+     .attrs = {{"axis", AT_INT, -2, false}, {"circular", AT_INT, 0, false}}, .shape = cache_shape, .elem = cache_elem, .grad = cache_grad,
      .doc = "x with u written along an axis, from a position of each batch on; circular: past the end it goes on at the start."},
-    {.name = "reverse_sequence", .kind = OP_GATHER, .in = "x len", .out = "y",
+    {.name = "reverse_sequence", .export = export_reverse_sequence, .kind = OP_GATHER, .in = "x len", .out = "y",
      .attrs = {{"batch_axis", AT_INT, 1, false}, {"time_axis", AT_INT, 0, false}}, .onnx = "ReverseSequence",
      .shape = reverse_shape, .elem = reverse_elem, .grad = reverse_grad,
      .doc = "The first len elements along the time axis turned around, for each batch its own len."},
-    {.name = "nonzero", .kind = OP_GATHER, .flags = OF_NO_GRAD, .in = "x", .out = "y", .types = "bool",
+    {.name = "nonzero", .export = export_nonzero, .kind = OP_GATHER, .flags = OF_NO_GRAD, .in = "x", .out = "y", .types = "bool",
      .attrs = {{"count", AT_DIM, 0, true}}, .shape = nonzero_shape, .lower = nonzero_lower,
      .doc = "The positions of the first `count` true elements, one a column."},
     {BUILD = "Scatter", .import = import_scatter_elements, .doc = "scatter_elements."},

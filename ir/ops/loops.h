@@ -30,4 +30,8 @@ void loop_argument(Graph *body, int arg, Value *(*make_value)(Graph *, void *), 
 /* Gradients: loopgrad.c, ifgrad.c. */
 void loop_grad(Grad *G, Node *n, Value *const *dy);
 void if_grad(Grad *G, Node *n, Value *const *dy);
+/* Export: loopexport.c. */
+void export_loop(Export *x, Node *n);
+void export_if(Export *x, Node *n);
+
 #endif

@@ -5,6 +5,7 @@
    the cotangent of the input from that of the output, g; y is the output. At a kink it is the subgradient
    that PyTorch takes. */
 #include "build.h"
+#include "export.h"
 
 /* An attribute of the same name and default as in ONNX. */
 #define F(name, def) {name, AT_FLOAT, def, false}
@@ -55,9 +56,51 @@ static void import_swiglu(Import *n) {
     n->out[0] = make(n->g, "mul", node_finish(m), n->in[1]);
 }
 
+/* ---- export ---- */
+
+/* For training only. */
+static void export_detach(Export *x, Node *n) { export_out(x, n, 0, export_op(x, "Identity", n->out[0]->dt, export_in(x, n, 0))); }
+
+/* Rows whose name ONNX has for some approximation or version of them. */
+static void export_named(Export *x, Node *n, const char *op, const char *const *attrs) {
+    ExportNode *e = export_node(x, op);
+    for (int i = 0; i < n->nin; i++) export_arg(x, e, export_in(x, n, i));
+    for (int i = 0; attrs && attrs[i]; i++) export_float(x, e, attrs[i], attr_float(n, attrs[i]));
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_selu(Export *x, Node *n) { export_named(x, n, "Selu", (const char *const[]){"alpha", "gamma", NULL}); }
+
+/* The slope may have fewer axes than x, not more. */
+static void export_prelu(Export *x, Node *n) {
+    if (n->in[1]->rank <= n->in[0]->rank) export_named(x, n, "PRelu", NULL);
+    else export_formula(x, n);
+}
+
+static void export_gelu(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "Gelu");
+    export_arg(x, e, export_in(x, n, 0));
+    export_string(x, e, "approximate", strcmp(n->op->name, "gelu") ? "tanh" : "none");
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_by(Export *x, Node *n, const char *text) {
+    Map *values = map_new(x->c);
+    map_puts(values, "x", n->in[0]);
+    export_text(x, n, text, values, NULL);
+}
+
+static void export_trunc(Export *x, Node *n) { export_by(x, n, "sign(x) * floor(abs(x))"); }
+/* (e^x - 1) = tanh(x / 2) (e^x + 1) */
+static void export_expm1(Export *x, Node *n) { export_by(x, n, "tanh(x * 0.5) * (exp(x) + 1)"); }
+/* Kahan: what 1 + x loses is put right by x / ((1 + x) - 1). */
+static void export_log1p(Export *x, Node *n) {
+    export_by(x, n, "u = x + 1; d = u - 1; equal(d, 0) ? x : isinf(u) ? u : log(u) * (x / d)");
+}
+
 const Op gd_ops_map[] = {
     /* ---- simple ---- */
-    {.name = "detach", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .value = "x",
+    {.name = "detach", .export = export_detach, .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y", .value = "x",
      .vjp = {"0"}, .doc = "x, taken as a constant by differentiation."},
     {.name = "neg", NUMBERS, .flags = OF_CHEAP, .onnx = "Neg", .value = "-x", .vjp = {"-g"},
      .doc = "Minus x; integers wrap."},
@@ -73,7 +116,7 @@ const Op gd_ops_map[] = {
      .vjp = {"0"}, .doc = "The smallest integer not below x."},
     {.name = "rint", FLOATS, .flags = OF_CHEAP | OF_NO_GRAD | OF_MONOTONE, .onnx = "Round",
      .value = "rint(x)", .vjp = {"0"}, .doc = "The nearest integer, the even one of two."},
-    {.name = "trunc", FLOATS, .flags = OF_CHEAP | OF_NO_GRAD | OF_MONOTONE, .value = "trunc(x)", .vjp = {"0"},
+    {.name = "trunc", .export = export_trunc, FLOATS, .flags = OF_CHEAP | OF_NO_GRAD | OF_MONOTONE, .value = "trunc(x)", .vjp = {"0"},
      .doc = "The integer part."},
     {.name = "isnan", FLOATS, .flags = OF_CHEAP | OF_NO_GRAD, .result = "bool", .onnx = "IsNaN",
      .value = "isnan(x)", .vjp = {"0"}, .doc = "Is x not a number?"},
@@ -88,9 +131,9 @@ const Op gd_ops_map[] = {
     {.name = "exp", FLOATS, .onnx = "Exp", .value = "exp(x)", .vjp = {"g * y"}, .doc = "e to the power x."},
     {.name = "log", FLOATS, .onnx = "Log", .value = "log(x)", .vjp = {"g / x"},
      .doc = "The natural logarithm."},
-    {.name = "expm1", FLOATS, .value = "expm1(x)", .vjp = {"g * (y + 1)"},
+    {.name = "expm1", .export = export_expm1, FLOATS, .value = "expm1(x)", .vjp = {"g * (y + 1)"},
      .doc = "exp(x) - 1, accurate near 0."},
-    {.name = "log1p", FLOATS, .value = "log1p(x)", .vjp = {"g / (x + 1)"},
+    {.name = "log1p", .export = export_log1p, FLOATS, .value = "log1p(x)", .vjp = {"g / (x + 1)"},
      .doc = "log(1 + x), accurate near 0."},
     {.name = "sin", FLOATS, .onnx = "Sin", .value = "sin(x)", .vjp = {"g * cos(x)"},
      .doc = "Sine of x radians."},
@@ -127,12 +170,12 @@ const Op gd_ops_map[] = {
     {.name = "leaky_relu", FLOATS, .flags = OF_CHEAP, .attrs = {F("alpha", .01)}, .onnx = "LeakyRelu",
      .value = "x < 0 ? alpha * x : x", .vjp = {"x > 0 ? g : alpha * g"},
      .doc = "x, scaled where it is negative."},
-    {.name = "prelu", .kind = OP_MAP, .flags = OF_CHEAP, .in = "x slope", .out = "y", .types = "num",
+    {.name = "prelu", .export = export_prelu, .kind = OP_MAP, .flags = OF_CHEAP, .in = "x slope", .out = "y", .types = "num",
      .value = "x < 0 ? slope * x : x", .vjp = {"x > 0 ? g : slope * g", "x > 0 ? 0 : x * g"},
      .doc = "x, scaled by a learned slope where it is negative."},
     {.name = "elu", FLOATS, .attrs = {F("alpha", 1)}, .onnx = "Elu", .value = "x < 0 ? alpha * expm1(x) : x",
      .vjp = {"x > 0 ? g : g * (y + alpha)"}, .doc = "x, or alpha * (exp(x) - 1) where it is negative."},
-    {.name = "selu", FLOATS,
+    {.name = "selu", .export = export_selu, FLOATS,
      .attrs = {F("alpha", 1.67326319217681884765625), F("gamma", 1.05070102214813232421875)},
      .value = "gamma * (x < 0 ? alpha * expm1(x) : x)",
      .vjp = {"x > 0 ? g * gamma : g * (y + gamma * alpha)"},
@@ -152,15 +195,15 @@ const Op gd_ops_map[] = {
      .value = "x * max(0, min(1, x * 0.16666666666666666 + 0.5))",
      .vjp = {"x <= -3 ? 0 : x >= 3 ? g : g * (x * 0.3333333333333333 + 0.5)"},
      .doc = "x times a hard sigmoid of x."},
-    {.name = "gelu", FLOATS, .value = "0.5 * x * (1 + erf(x * 0.7071067811865476))",
+    {.name = "gelu", .export = export_gelu, FLOATS, .value = "0.5 * x * (1 + erf(x * 0.7071067811865476))",
      .vjp = {"g * (0.5 * (1 + erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * exp(-0.5 * x * x))"},
      .doc = "x times the probability that a standard normal variable is below x."},
-    {.name = "gelu_tanh", FLOATS, .value = "x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))",
+    {.name = "gelu_tanh", .export = export_gelu, FLOATS, .value = "x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))",
      .vjp = {"s = sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x));"
              "g * (s + x * s * (1 - s) * 1.5957691216057308 * (1 + 0.134145 * x * x))"},
      .doc = "gelu's approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), with tanh as a "
             "sigmoid."},
-    {.name = "swish", FLOATS, .attrs = {F("alpha", 1)}, .onnx = "Swish", .value = "x * sigmoid(alpha * x)",
+    {.name = "swish", .export = export_formula, FLOATS, .attrs = {F("alpha", 1)}, .onnx = "Swish", .value = "x * sigmoid(alpha * x)",
      .vjp = {"s = sigmoid(alpha * x); g * (s + alpha * y * (1 - s))"}, .doc = "x * sigmoid(alpha * x)."},
     {.name = "mish", FLOATS, .onnx = "Mish",
      .value = "e = exp(min(x, 20)); n = e * (e + 2); x * (n / (n + 2))",

@@ -4,6 +4,7 @@
    element in index order (docs/numerics.md): what is computed never depends on the machine. Small floats
    accumulate in f32. */
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 #include <math.h>
@@ -441,6 +442,52 @@ static void import_running(Import *n) {
 
 static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
 
+/* ---- export ---- */
+
+/* Axes that only the data knows are where the mask is not zero. */
+static ExportRef *masked_axes(Export *x, const Node *n) {
+    const Attr *mask = node_attr(n, "mask");
+    ExportRef *m = export_dims(x, mask->n, mask->dims);
+    return export_op(x, "Squeeze", I64, export_op(x, "NonZero", I64, m), export_list(x, 1, (int64_t[]){0}));
+}
+
+static void export_reduce(Export *x, Node *n) {
+    static const struct { const char *name, *onnx; } ops[] = {
+        {"reduce_sum", "ReduceSum"}, {"reduce_prod", "ReduceProd"}, {"reduce_max", "ReduceMax"}, {"reduce_min", "ReduceMin"}};
+    const Attr *axes = node_attr(n, "axes");
+    int i = 0;
+    ExportRef *r = export_in(x, n, 0);
+    while (i < 3 && strcmp(ops[i].name, n->op->name)) i++;
+    if (!masked(n) && !axes->n) {
+        export_out(x, n, 0, export_op(x, "Identity", r->dt, r));
+        return;
+    }
+    ExportNode *e = export_node(x, ops[i].onnx);
+    export_arg(x, e, r);
+    export_arg(x, e, masked(n) ? masked_axes(x, n) : export_list(x, axes->n, axes->ints));
+    export_int(x, e, "keepdims", masked(n) || attr_int(n, "keepdims"));
+    if (masked(n)) export_int(x, e, "noop_with_empty_axes", 1);
+    export_out(x, n, 0, export_result(x, e, r->dt));
+}
+
+static void export_arg_extreme(Export *x, Node *n) {
+    ExportNode *e = export_node(x, strcmp(n->op->name, "argmax") ? "ArgMin" : "ArgMax");
+    export_arg(x, e, export_in(x, n, 0));
+    export_int(x, e, "axis", attr_int(n, "axis"));
+    export_int(x, e, "keepdims", attr_int(n, "keepdims"));
+    export_int(x, e, "select_last_index", attr_int(n, "select_last_index"));
+    export_out(x, n, 0, export_result(x, e, I64));
+}
+
+static void export_cumsum(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "CumSum");
+    export_arg(x, e, export_in(x, n, 0));
+    export_arg(x, e, export_number(x, I64, (double)attr_int(n, "axis")));
+    export_int(x, e, "exclusive", attr_int(n, "exclusive"));
+    export_int(x, e, "reverse", attr_int(n, "reverse"));
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
 #define REDUCE                                                                                               \
     .kind = OP_REDUCE, .in = "x", .out = "y", .types = "num", .shape = reduce_shape, .elem = reduce_elem,    \
     .attrs = {{"axes", AT_INTS, 0, true}, {"keepdims", AT_INT, 1, false}, {"mask", AT_DIMS, 0, false}}
@@ -456,17 +503,17 @@ static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
 #define ONNX(NAME) .kind = OP_BUILD, .onnx = "Reduce" NAME, .import = import_reduce
 
 const Op gd_ops_reduce[] = {
-    {.name = "reduce_sum", REDUCE, .grad = sum_grad, .doc = "The sum over axes; 0 over no elements."},
-    {.name = "reduce_prod", REDUCE, .grad = prod_grad, .doc = "The product over axes; 1 over no elements."},
-    {.name = "reduce_max", REDUCE, .grad = extreme_grad,
+    {.name = "reduce_sum", .export = export_reduce, REDUCE, .grad = sum_grad, .doc = "The sum over axes; 0 over no elements."},
+    {.name = "reduce_prod", .export = export_reduce, REDUCE, .grad = prod_grad, .doc = "The product over axes; 1 over no elements."},
+    {.name = "reduce_max", .export = export_reduce, REDUCE, .grad = extreme_grad,
      .doc = "The largest element over axes, NaN if there is one; minus infinity over no elements."},
-    {.name = "reduce_min", REDUCE, .grad = extreme_grad,
+    {.name = "reduce_min", .export = export_reduce, REDUCE, .grad = extreme_grad,
      .doc = "The smallest element over axes, NaN if there is one; infinity over no elements."},
-    {.name = "argmax", ARG,
+    {.name = "argmax", .export = export_arg_extreme, ARG,
      .doc = "Where along the axis the first (or last) largest element is; a NaN counts as the largest."},
-    {.name = "argmin", ARG,
+    {.name = "argmin", .export = export_arg_extreme, ARG,
      .doc = "Where along the axis the first (or last) smallest element is; a NaN counts as the smallest."},
-    {.name = "cumsum", RUNNING, .grad = cumsum_grad,
+    {.name = "cumsum", .export = export_cumsum, RUNNING, .grad = cumsum_grad,
      .doc = "The sum of the elements up to each along an axis (exclusive: before it; reverse: from the "
             "end)."},
     {.name = "cumprod", RUNNING, .grad = cumprod_grad,

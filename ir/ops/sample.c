@@ -2,6 +2,7 @@
    program never reads elsewhere; who wants something else there selects it. */
 #include "sample.h"
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 
@@ -103,6 +104,32 @@ Value *build_sample(Graph *g, Value *x, int count, const int64_t *axes, Value *c
     return node_finish(n);
 }
 
+/* GatherND with a tuple for each element of the output: indices where there are some, else the element's own. */
+static void export_sample(Export *x, Node *n) {
+    Ctx *c = x->c;
+    const Value *v = n->in[0], *y = n->out[0];
+    const Attr *axes = node_attr(n, "axes");
+    ExportRef *shape = export_dims(x, y->rank, y->dim), *last = export_list(x, 1, (int64_t[]){y->rank}), *at[MAX_RANK];
+    for (int i = 0; i < v->rank; i++) {
+        int k = 0;
+        while (k < axes->n && axes->ints[k] != i) k++;
+        if (k < axes->n) {
+            ExportRef *top = export_scalar(x, expr_sub(c, v->dim[i], expr_int(c, 1)));
+            at[i] = export_op(x, "Clip", I64, export_in(x, n, k + 1), export_number(x, I64, 0), top);
+        } else {
+            Expr *line[MAX_RANK];
+            for (int a = 0; a < v->rank; a++) line[a] = a == i ? v->dim[i] : expr_int(c, 1);
+            ExportRef *end = export_scalar(x, v->dim[i]);
+            at[i] = export_reshape(x, export_op(x, "Range", I64, export_number(x, I64, 0), end, export_number(x, I64, 1)), v->rank, line);
+        }
+        at[i] = export_op(x, "Unsqueeze", I64, export_op(x, "Expand", I64, at[i], shape), last);
+    }
+    ExportNode *cat = export_node(x, "Concat");
+    for (int i = 0; i < v->rank; i++) export_arg(x, cat, at[i]);
+    export_int(x, cat, "axis", -1);
+    export_out(x, n, 0, export_op(x, "GatherND", y->dt, export_in(x, n, 0), export_result(x, cat, I64)));
+}
+
 const Op gd_ops_sample[] = {
     {.name = "sample",
      .kind = OP_GATHER,
@@ -113,6 +140,7 @@ const Op gd_ops_sample[] = {
      .elem = sample_elem,
      .rereads = sample_rereads,
      .grad = sample_grad,
+     .export = export_sample,
      .doc = "x where the index tensors, one an axis and broadcast over the output, say; indices outside are "
             "moved to the edge."},
 };

@@ -2,6 +2,7 @@
    makes or takes one; what is done to them becomes views of their tensors. A position may be a symbol: then an element is
    a `pick` among those that it can be, whatever their sizes. An optional is what it holds, or nothing. */
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 
@@ -312,10 +313,28 @@ static void import_get_element(Import *n) {
     else n->out[0] = n->in[0];
 }
 
+/* A chain of branches: is it the first one, else is it the second one ... */
+static ExportRef *choose(Export *x, Node *n, int i) {
+    ExportRef *mine = export_in(x, n, i);
+    if (i == n->nin - 1) return mine;
+    ExportRef *cond = export_scalar(x, is_which(x->c, n, i));
+    ExportNode *e = export_node(x, "If");
+    export_arg(x, e, cond);
+    for (int branch = 0; branch < 2; branch++) {
+        ExportGraph *g = export_open(x);
+        export_yield(x, branch ? choose(x, n, i + 1) : mine);
+        export_close(x);
+        export_subgraph(x, e, branch ? "else_branch" : "then_branch", g);
+    }
+    return export_result(x, e, mine->dt);
+}
+
+static void export_pick(Export *x, Node *n) { export_out(x, n, 0, choose(x, n, 0)); }
+
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_sequence[] = {
-    {.name = "pick", .kind = OP_VIEW, .in = "x more*", .out = "y", .attrs = {{"which", AT_DIM, 0, true}}, .shape = pick_shape,
+    {.name = "pick", .export = export_pick, .kind = OP_VIEW, .in = "x more*", .out = "y", .attrs = {{"which", AT_DIM, 0, true}}, .shape = pick_shape,
      .elem = pick_elem, .grad = pick_grad, .doc = "The tensor with that number, the last one for any other number."},
     {BUILD = "SequenceEmpty", .import = import_empty, .doc = "A sequence of no tensors."},
     {BUILD = "SequenceConstruct", .import = import_construct, .doc = "A sequence of the inputs."},

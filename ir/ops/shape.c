@@ -1,6 +1,7 @@
 /* Tensors that come from shapes, attributes and sizes rather than from data: indices, constants, ranges,
    windows. */
 #include "build.h"
+#include "export.h"
 #include "lower.h"
 #include <math.h>
 
@@ -233,10 +234,30 @@ static void import_signal_window(Import *n) {
     n->out[0] = build_cast(g, y, t);
 }
 
+/* A range, along its axis, repeated along the others. */
+static void export_iota(Export *x, Node *n) {
+    const Value *y = n->out[0];
+    int64_t axis = attr_int(n, "axis");
+    if (!y->rank) {
+        export_out(x, n, 0, export_number(x, y->dt, 0));
+        return;
+    }
+    Expr *line[MAX_RANK];
+    bool one = true;
+    for (int i = 0; i < y->rank; i++) {
+        line[i] = i == axis ? y->dim[i] : expr_int(x->c, 1);
+        one = one && (i == axis || is_value(y->dim[i], 1));
+    }
+    ExportRef *r = export_op(x, "Range", I64, export_number(x, I64, 0), export_scalar(x, y->dim[axis]), export_number(x, I64, 1));
+    r = export_cast(x, r, y->dt);
+    if (y->rank > 1) r = export_reshape(x, r, y->rank, line);
+    export_out(x, n, 0, one ? r : export_op(x, "Expand", y->dt, r, export_dims(x, y->rank, y->dim)));
+}
+
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_shape[] = {
-    {.name = "iota", .kind = OP_VIEW, .flags = OF_CHEAP | OF_NO_GRAD, .in = "", .out = "y",
+    {.name = "iota", .export = export_iota, .kind = OP_VIEW, .flags = OF_CHEAP | OF_NO_GRAD, .in = "", .out = "y",
      .attrs = {{"dims", AT_DIMS, 0, true}, {"axis", AT_INT, 0, true}, {"to", AT_DTYPE, 0, true}},
      .shape = iota_shape, .elem = iota_elem, .doc = "Every element is its own index along an axis."},
     {BUILD = "Shape", .import = import_shape, .doc = "The dims as a tensor, or those from start to end."},

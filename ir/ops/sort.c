@@ -4,6 +4,7 @@
    +0, and a NaN is larger than every number and equal to every NaN. A pass over runs of w elements and one over runs of
    2w make a round, so the result always lies in the first of the two buffers; w quadruples, so the rounds end. */
 #include "build.h"
+#include "export.h"
 #include "lower.h"
 #include <math.h>
 
@@ -408,18 +409,69 @@ static void import_nms(Import *n) {
 static bool reads_again(const Node *n, int i) { (void)n; return i == 0; }
 
 #define BUILD .kind = OP_BUILD, .onnx
+/* ---- export ---- */
+
+static void export_argsort(Export *x, Node *n) {
+    const Value *v = n->in[0];
+    int64_t axis = attr_int(n, "axis");
+    ExportRef *k = export_dims(x, 1, &v->dim[axis < 0 ? axis + v->rank : axis]);
+    ExportNode *e = export_node(x, "TopK");
+    export_arg(x, e, export_in(x, n, 0));
+    export_arg(x, e, k);
+    export_int(x, e, "axis", axis);
+    export_int(x, e, "largest", attr_int(n, "descending"));
+    export_result(x, e, v->dt);
+    export_out(x, n, 0, export_result(x, e, I64));
+}
+
+/* ONNX's lists have as many entries as there are groups, which is what is read of ours. */
+static void export_unique(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "Unique");
+    export_arg(x, e, export_in(x, n, 0));
+    export_int(x, e, "axis", 0);
+    export_int(x, e, "sorted", attr_int(n, "sorted"));
+    export_result(x, e, n->in[0]->dt);
+    ExportRef *first = export_result(x, e, I64);
+    for (int i = 1; i < 3; i++) {
+        ExportRef *r = export_result(x, e, I64);
+        export_out(x, n, i, r);
+    }
+    export_out(x, n, 0, first);
+    export_out(x, n, 3, export_op(x, "Shape", I64, first));
+}
+
+static void export_nms(Export *x, Node *n) {
+    static const DType types[] = {F32, F32, I64, F32, F32};
+    static const int from[] = {0, 1, 3, 4, 5};
+    ExportNode *e;
+    ExportRef *in[5];
+    for (int i = 0; i < 5; i++) {
+        in[i] = export_in(x, n, from[i]);
+        if (in[i]) in[i] = export_cast(x, in[i], types[i]);
+    }
+    e = export_node(x, "NonMaxSuppression");
+    for (int i = 0; i < 5; i++) export_arg(x, e, in[i]);
+    export_int(x, e, "center_point_box", attr_int(n, "center"));
+    ExportRef *y = export_result(x, e, I64);
+    export_out(x, n, 0, y);
+    ExportNode *count = export_node(x, "Shape");
+    export_arg(x, count, y);
+    export_int(x, count, "end", 1);
+    export_out(x, n, 1, export_result(x, count, I64));
+}
+
 #define SORT .kind = OP_SORT, .flags = OF_NO_GRAD, .rereads = reads_again
 
 const Op gd_ops_sort[] = {
-    {.name = "argsort", SORT, .in = "x", .out = "i room", .attrs = {{"axis", AT_INT, 0, true}, {"descending", AT_INT, 0, false}},
+    {.name = "argsort", .export = export_argsort, SORT, .in = "x", .out = "i room", .attrs = {{"axis", AT_INT, 0, true}, {"descending", AT_INT, 0, false}},
      .shape = argsort_shape, .lower = argsort_lower,
      .doc = "Where the elements along an axis are in sorted order; equal ones stay in order, NaN counts as the largest. `room` "
             "is what the sort works in."},
-    {.name = "unique", SORT, .in = "x", .out = "first inverse counts n order rank", .attrs = {{"sorted", AT_INT, 1, false}},
+    {.name = "unique", .export = export_unique, SORT, .in = "x", .out = "first inverse counts n order rank", .attrs = {{"sorted", AT_INT, 1, false}},
      .shape = unique_shape, .lower = unique_lower,
      .doc = "Groups of equal rows: first row and size of each of the n groups, and the group of each row. `order` and `rank` "
             "are what it works in."},
-    {.name = "nms", SORT, .in = "boxes scores order most overlap lowest?", .out = "y n",
+    {.name = "nms", .export = export_nms, SORT, .in = "boxes scores order most overlap lowest?", .out = "y n",
      .attrs = {{"center", AT_INT, 0, false}}, .shape = nms_shape, .lower = nms_lower,
      .doc = "The first n rows are (batch, class, box): boxes by falling score that overlap none chosen before."},
     {BUILD = "TopK", .import = import_topk, .doc = "The k largest or smallest elements along an axis, in order, and where they are."},

@@ -1,4 +1,5 @@
 /* Where sizes and the program meet: known elements as a tensor, elements of a tensor as symbols, and checks. */
+#include "export.h"
 #include "import.h"
 #include "lower.h"
 
@@ -60,14 +61,32 @@ static void check_lower(Lower *L, Node *n) {
     s->status = 1; /* runtime/program.h: GRADC_RUN_SHAPE */
 }
 
+/* ---- export ---- */
+
+static void export_exprs(Export *x, Node *n) {
+    const Attr *a = node_attr(n, "values");
+    export_out(x, n, 0, n->out[0]->rank ? export_dims(x, a->n, a->dims) : export_scalar(x, a->dims[0]));
+}
+
+static void export_read(Export *x, Node *n) {
+    const Attr *a = node_attr(n, "syms");
+    Expr *flat = expr_int(x->c, a->n);
+    ExportRef *r = export_reshape(x, export_cast(x, export_in(x, n, 0), I64), 1, &flat);
+    for (int i = 0; i < a->n; i++)
+        export_symbol(x, a->syms[i], a->n == 1 ? r : export_op(x, "Gather", I64, r, export_list(x, 1, (int64_t[]){i})));
+}
+
+/* ONNX has no checks: its operators make their own. */
+static void export_check(Export *x, Node *n) { (void)x; (void)n; }
+
 const Op gd_ops_symbol[] = {
-    {.name = "exprs", .kind = OP_VIEW, .flags = OF_CHEAP | OF_NO_GRAD, .in = "", .out = "y",
+    {.name = "exprs", .export = export_exprs, .kind = OP_VIEW, .flags = OF_CHEAP | OF_NO_GRAD, .in = "", .out = "y",
      .attrs = {{"values", AT_DIMS, 0, true}, {"rank", AT_INT, 1, false}}, .shape = exprs_shape, .elem = exprs_elem,
      .doc = "A tensor of rank 0 or 1 whose elements are expressions over symbols."},
-    {.name = "read", .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "x", .out = "", .types = "int",
+    {.name = "read", .export = export_read, .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "x", .out = "", .types = "int",
      .attrs = {{"syms", AT_SYMS, 0, true}}, .shape = read_shape, .lower = read_lower,
      .doc = "Defines a symbol for each element of an integer tensor: from here on sizes and positions may depend on it."},
-    {.name = "check", .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "", .out = "",
+    {.name = "check", .export = export_check, .kind = OP_CONTROL, .flags = OF_EFFECT | OF_NO_GRAD, .in = "", .out = "",
      .attrs = {{"cond", AT_DIM, 0, true}, {"what", AT_STRING, 0, false}}, .shape = check_shape, .lower = check_lower,
      .doc = "The program stops with a status when the condition on symbols does not hold."},
 };

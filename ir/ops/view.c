@@ -2,6 +2,7 @@
    a chain of them costs index arithmetic and no memory, and what the simplifier knows about sums and
    divisions takes most of that away again. ONNX's many data movers are built from these rows in arrange.c. */
 #include "build.h"
+#include "export.h"
 #include "grad.h"
 #include "lower.h"
 
@@ -25,7 +26,7 @@ static const char *dims_text(Ctx *c, int n, Expr *const *dim) {
 
 /* ---- reshape ---- */
 
-/* Dims that stand on both sides cancel: what is left is easier to compare. */
+/* Dims that stand on both sides cancel: what is left is easier to compare. 0 does not: it makes all the rest equal. */
 static void reshape_shape(Node *n) {
     Ctx *c = n->graph->c;
     const Value *x = n->in[0];
@@ -36,7 +37,7 @@ static void reshape_shape(Node *n) {
     for (int i = 0; i < x->rank; i++) {
         int k = 0;
         while (k < a->n && (used[k] || a->dims[k] != x->dim[i])) k++;
-        if (k < a->n) used[k] = true;
+        if (k < a->n && !is_value(x->dim[i], 0)) used[k] = true;
         else from = expr_mul(c, from, x->dim[i]);
     }
     for (int k = 0; k < a->n; k++)
@@ -480,36 +481,150 @@ static void concat_grad(Grad *G, Node *n, Value *const *dy) {
             grad_add(G, n->in[i], build_slice_axis(G->g, dy[0], (int)axis, offset[i], n->in[i]->dim[axis]));
 }
 
+/* ---- export ---- */
+
+static void export_reshape_row(Export *x, Node *n) {
+    export_out(x, n, 0, export_reshape(x, export_in(x, n, 0), n->out[0]->rank, n->out[0]->dim));
+}
+
+static void export_transpose(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "Transpose");
+    export_arg(x, e, export_in(x, n, 0));
+    export_ints(x, e, "perm", node_attr(n, "perm")->n, node_attr(n, "perm")->ints);
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_concat(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "Concat");
+    for (int i = 0; i < n->nin; i++) export_arg(x, e, export_in(x, n, i));
+    export_int(x, e, "axis", attr_int(n, "axis"));
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
+static void export_broadcast(Export *x, Node *n) {
+    ExportRef *r = export_in(x, n, 0);
+    export_out(x, n, 0, export_op(x, "Expand", r->dt, r, export_dims(x, n->out[0]->rank, n->out[0]->dim)));
+}
+
+/* Slice with a list for each of its inputs. */
+static ExportRef *sliced(Export *x, ExportRef *r, int n, Expr *const *start, Expr *const *end, const int64_t *axes, Expr *const *step) {
+    return export_op(x, "Slice", r->dt, r, export_dims(x, n, start), export_dims(x, n, end), export_list(x, n, axes),
+                     export_dims(x, n, step));
+}
+
+static void export_reverse(Export *x, Node *n) {
+    const Attr *axes = node_attr(n, "axes");
+    Expr *start[MAX_RANK], *end[MAX_RANK], *minus = expr_int(x->c, -1), *step[MAX_RANK];
+    for (int i = 0; i < axes->n; i++) {
+        start[i] = step[i] = minus;
+        end[i] = expr_int(x->c, INT64_MIN + 1);
+    }
+    export_out(x, n, 0, sliced(x, export_in(x, n, 0), axes->n, start, end, axes->ints, step));
+}
+
+/* An end before the first element is said by a number that no axis reaches: -1 would be the last one. */
+static void export_slice(Export *x, Node *n) {
+    Ctx *c = x->c;
+    const Value *v = n->in[0];
+    const Attr *from = node_attr(n, "start"), *size = node_attr(n, "size"), *by = node_attr(n, "step");
+    Expr *start[MAX_RANK], *end[MAX_RANK], *step[MAX_RANK], *zero = expr_int(c, 0), *one = expr_int(c, 1);
+    int64_t axes[MAX_RANK];
+    int k = 0;
+    for (int i = 0; i < v->rank; i++) {
+        int64_t lo, hi;
+        if (is_value(from->dims[i], 0) && size->dims[i] == v->dim[i] && is_value(by->dims[i], 1)) continue;
+        axes[k] = i;
+        start[k] = from->dims[i];
+        step[k] = by->dims[i];
+        end[k] = expr_add(c, start[k], expr_mul(c, size->dims[i], step[k]));
+        expr_range(c, step[k], &lo, &hi);
+        if (lo < 0) end[k] = expr_select(c, expr2(c, E_LT, end[k], zero), expr_int(c, INT64_MIN + 1), end[k]);
+        if (is_value(size->dims[i], 0)) {
+            start[k] = end[k] = zero;
+            step[k] = one;
+        }
+        k++;
+    }
+    ExportRef *r = export_in(x, n, 0);
+    export_out(x, n, 0, k ? sliced(x, r, k, start, end, axes, step) : export_op(x, "Identity", r->dt, r));
+}
+
+/* Gaps between the elements of an axis: a new axis behind it is padded and merged with it, and the last gap cut off. */
+static ExportRef *gaps(Export *x, ExportRef *r, ExportRef *value, int rank, Expr **dim, int axis, int64_t gap) {
+    Ctx *c = x->c;
+    int64_t pads[2 * MAX_RANK + 2] = {0};
+    Expr *to[MAX_RANK + 1], *zero = expr_int(c, 0), *one = expr_int(c, 1);
+    for (int i = 0; i <= rank; i++) to[i] = i <= axis ? dim[i] : i == axis + 1 ? one : dim[i - 1];
+    pads[rank + 1 + axis + 1] = gap;
+    r = export_op(x, "Pad", r->dt, export_reshape(x, r, rank + 1, to), export_list(x, 2 * rank + 2, pads), value);
+    Expr *all = expr_mul(c, dim[axis], expr_int(c, gap + 1));
+    dim[axis] = all;
+    r = export_reshape(x, r, rank, dim);
+    dim[axis] = span(c, expr_fdiv(c, all, expr_int(c, gap + 1)), gap);
+    return sliced(x, r, 1, &zero, &dim[axis], (int64_t[]){axis}, &one);
+}
+
+static ExportRef *pads_of(Export *x, const Node *n) {
+    const Attr *lo = node_attr(n, "lo"), *hi = node_attr(n, "hi");
+    Expr *pads[2 * MAX_RANK];
+    for (int i = 0; i < lo->n; i++) {
+        pads[i] = lo->dims[i];
+        pads[lo->n + i] = hi->dims[i];
+    }
+    return export_dims(x, 2 * lo->n, pads);
+}
+
+static void export_pad(Export *x, Node *n) {
+    const Value *v = n->in[0];
+    const Attr *interior = node_attr(n, "interior");
+    ExportRef *r = export_in(x, n, 0), *value = export_in(x, n, 1);
+    Expr *dim[MAX_RANK];
+    if (!value) value = export_number(x, v->dt, 0);
+    for (int i = 0; i < v->rank; i++) dim[i] = v->dim[i];
+    for (int i = 0; i < v->rank; i++)
+        if (interior->ints[i]) r = gaps(x, r, value, v->rank, dim, i, interior->ints[i]);
+    export_out(x, n, 0, v->rank ? export_op(x, "Pad", r->dt, r, pads_of(x, n), value) : export_op(x, "Identity", r->dt, r));
+}
+
+static void export_extend(Export *x, Node *n) {
+    static const char *const modes[] = {"edge", "reflect", "wrap"};
+    ExportNode *e = export_node(x, "Pad");
+    export_arg(x, e, export_in(x, n, 0));
+    export_arg(x, e, pads_of(x, n));
+    export_string(x, e, "mode", modes[attr_int(n, "mode")]);
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
 #define VIEW .kind = OP_VIEW, .in = "x", .out = "y"
 
 const Op gd_ops_view[] = {
-    {.name = "reshape", VIEW, .flags = OF_CHEAP | OF_SAME_DATA, .attrs = {{"dims", AT_DIMS, 0, true}},
+    {.name = "reshape", .export = export_reshape_row, VIEW, .flags = OF_CHEAP | OF_SAME_DATA, .attrs = {{"dims", AT_DIMS, 0, true}},
      .shape = reshape_shape, .elem = reshape_elem, .grad = reshape_grad,
      .doc = "The same elements in row-major order under other dims."},
-    {.name = "transpose", VIEW, .flags = OF_CHEAP, .attrs = {{"perm", AT_INTS, 0, true}},
+    {.name = "transpose", .export = export_transpose, VIEW, .flags = OF_CHEAP, .attrs = {{"perm", AT_INTS, 0, true}},
      .shape = transpose_shape, .elem = transpose_elem, .grad = transpose_grad,
      .doc = "Axis i of the output is axis perm[i] of the input."},
-    {.name = "reverse", VIEW, .flags = OF_CHEAP | OF_AXISWISE, .attrs = {{"axes", AT_INTS, 0, true}},
+    {.name = "reverse", .export = export_reverse, VIEW, .flags = OF_CHEAP | OF_AXISWISE, .attrs = {{"axes", AT_INTS, 0, true}},
      .shape = reverse_shape, .elem = reverse_elem, .grad = reverse_grad,
      .doc = "The given axes run backwards."},
-    {.name = "broadcast", VIEW, .flags = OF_CHEAP, .attrs = {{"dims", AT_DIMS, 0, true}},
+    {.name = "broadcast", .export = export_broadcast, VIEW, .flags = OF_CHEAP, .attrs = {{"dims", AT_DIMS, 0, true}},
      .shape = broadcast_shape, .elem = broadcast_elem, .grad = broadcast_grad,
      .doc = "Repeated along axes of size 1, and along new ones in front, as numpy does."},
-    {.name = "slice", VIEW, .flags = OF_CHEAP | OF_AXISWISE,
+    {.name = "slice", .export = export_slice, VIEW, .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"start", AT_DIMS, 0, true}, {"size", AT_DIMS, 0, true}, {"step", AT_DIMS, 0, true}},
      .shape = slice_shape, .elem = slice_elem, .grad = slice_grad,
      .doc = "Element i along an axis is element start + i * step; all of them exist."},
-    {.name = "pad", .kind = OP_VIEW, .in = "x value?", .out = "y", .flags = OF_CHEAP | OF_AXISWISE,
+    {.name = "pad", .export = export_pad, .kind = OP_VIEW, .in = "x value?", .out = "y", .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"lo", AT_DIMS, 0, true}, {"hi", AT_DIMS, 0, true}, {"interior", AT_INTS, 0, true}},
      .shape = pad_shape, .elem = pad_elem, .holds = pad_holds, .grad = pad_grad,
      .doc = "lo elements of value (zero when left out) before, hi after and interior between the elements "
             "of each axis; negative: cut off."},
-    {.name = "extend", VIEW, .flags = OF_CHEAP | OF_AXISWISE,
+    {.name = "extend", .export = export_extend, VIEW, .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"lo", AT_DIMS, 0, true}, {"hi", AT_DIMS, 0, true}, {"mode", AT_INT, 0, true}},
      .shape = extend_shape, .elem = extend_elem, .grad = extend_grad,
      .doc = "lo elements before and hi after each axis, taken from the tensor: mode 0 repeats the edge, 1 "
             "reflects without it, 2 starts again from the other side."},
-    {.name = "concat", .kind = OP_VIEW, .in = "x more*", .out = "y", .flags = OF_CHEAP | OF_AXISWISE,
+    {.name = "concat", .export = export_concat, .kind = OP_VIEW, .in = "x more*", .out = "y", .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"axis", AT_INT, 0, true}}, .shape = concat_shape, .elem = concat_elem, .holds = concat_holds,
      .grad = concat_grad, .doc = "The inputs one after the other along an axis."},
 };

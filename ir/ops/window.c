@@ -2,6 +2,7 @@
    runs over its positions in index order. */
 #include "windows.h"
 #include "build.h"
+#include "export.h"
 #include "lower.h"
 #include "grad.h"
 #include <math.h>
@@ -423,16 +424,206 @@ static void import_global_lp(Import *n) {
     n->out[0] = power(n->g, global_pool(n, "pool_sum", power(n->g, make(n->g, "abs", n->in[0]), p)), 1 / p);
 }
 
+/* ---- export ---- */
+
+void window_attrs(Export *x, ExportNode *e, const Node *n) {
+    const Attr *strides = node_attr(n, "strides"), *dilations = node_attr(n, "dilations");
+    export_ints(x, e, "strides", strides->n, strides->ints);
+    export_ints(x, e, "dilations", dilations->n, dilations->ints);
+}
+
+static bool is_number(const Value *v, uint64_t bits) {
+    if (!v) return bits == 0;
+    if (v->rank) return false;
+    if (v->data) return gd_load_bits(v->dt, v->data) == bits;
+    return v->elems && is_const(v->elems[0]) && v->elems[0]->bits == bits;
+}
+
+bool window_padding(const Node *n, double value, Value **x, int64_t *pads) {
+    const Node *p = n->in[0]->def;
+    int spatial = n->in[0]->rank - 2;
+    if (!p || strcmp(p->op->name, "pad") || !is_number(p->nin > 1 ? p->in[1] : NULL, gd_to_bits(n->in[0]->dt, value))) return false;
+    const Attr *lo = node_attr(p, "lo"), *hi = node_attr(p, "hi"), *interior = node_attr(p, "interior");
+    for (int i = 0; i < spatial + 2; i++) {
+        int64_t l, h;
+        if (!is_int(lo->dims[i], &l) || !is_int(hi->dims[i], &h) || interior->ints[i] || l < 0 || h < 0) return false;
+        if (i < 2 && (l || h)) return false;
+        if (i >= 2) {
+            pads[i - 2] = l;
+            pads[spatial + i - 2] = h;
+        }
+    }
+    *x = p->in[0];
+    return true;
+}
+
+/* The same for pooling, whose windows must all touch the input. */
+static bool pool_padding(const Node *n, double value, Value **x, int64_t *pads) {
+    const Attr *kernel = node_attr(n, "kernel");
+    int64_t k;
+    *x = n->in[0];
+    for (int i = 0; i < 2 * kernel->n; i++) pads[i] = 0;
+    if (!window_padding(n, value, x, pads)) return false;
+    for (int i = 0; i < 2 * kernel->n; i++)
+        if (!is_int(kernel->dims[i % kernel->n], &k) || pads[i] >= k) {
+            *x = n->in[0];
+            for (int j = 0; j < 2 * kernel->n; j++) pads[j] = 0;
+            return false;
+        }
+    return true;
+}
+
+/* One window over the whole. */
+static bool is_global(const Node *n) {
+    const Attr *kernel = node_attr(n, "kernel"), *dilations = node_attr(n, "dilations");
+    for (int i = 0; i < kernel->n; i++)
+        if (kernel->dims[i] != n->in[0]->dim[2 + i] || dilations->ints[i] != 1) return false;
+    return true;
+}
+
+static bool kernel_sizes(const Node *n, int64_t *size) {
+    const Attr *kernel = node_attr(n, "kernel");
+    for (int i = 0; i < kernel->n; i++)
+        if (!is_int(kernel->dims[i], &size[i])) return false;
+    return true;
+}
+
+static ExportNode *pool_node(Export *x, const Node *n, const char *op, Value *v, const int64_t *size, const int64_t *pads) {
+    int spatial = node_attr(n, "kernel")->n;
+    ExportNode *e = export_node(x, op);
+    export_arg(x, e, export_value(x, v));
+    export_ints(x, e, "kernel_shape", spatial, size);
+    window_attrs(x, e, n);
+    export_ints(x, e, "pads", 2 * spatial, pads);
+    return e;
+}
+
+static bool no_size(Export *x, Node *n) {
+    export_fail(x, n, "fix the size with --dim", "a window whose size is not known when compiling");
+    return false;
+}
+
+static void export_pool_max(Export *x, Node *n) {
+    int64_t size[MAX_RANK], pads[2 * MAX_RANK];
+    Value *v;
+    DType t = n->out[0]->dt;
+    if (is_global(n)) export_out(x, n, 0, export_op(x, "GlobalMaxPool", t, export_in(x, n, 0)));
+    else if (kernel_sizes(n, size) || no_size(x, n)) {
+        pool_padding(n, -INFINITY, &v, pads);
+        export_out(x, n, 0, export_result(x, pool_node(x, n, "MaxPool", v, size, pads), t));
+    }
+}
+
+/* The second output of MaxPool. */
+static void export_pool_argmax(Export *x, Node *n) {
+    const Attr *lo = node_attr(n, "lo"), *dims = node_attr(n, "dims");
+    int64_t size[MAX_RANK], pads[2 * MAX_RANK];
+    Value *v;
+    if (!kernel_sizes(n, size) && !no_size(x, n)) return;
+    pool_padding(n, -INFINITY, &v, pads);
+    bool fits = true;
+    for (int i = 0; i < lo->n; i++) fits = fits && is_value(lo->dims[i], pads[i]) && dims->dims[i] == v->dim[2 + i];
+    if (!fits) {
+        export_fail(x, n, NULL, "positions under padding that is not the pooling's own");
+        return;
+    }
+    ExportNode *e = pool_node(x, n, "MaxPool", v, size, pads);
+    if (attr_int(n, "column_major")) export_int(x, e, "storage_order", 1);
+    export_result(x, e, n->in[0]->dt);
+    export_out(x, n, 0, export_result(x, e, I64));
+}
+
+/* A sum is a convolution of each channel with ones: the same chain of additions. */
+static void export_pool_sum(Export *x, Node *n) {
+    int64_t size[MAX_RANK], pads[2 * MAX_RANK], shape[MAX_RANK] = {1, 1}, axes[MAX_RANK];
+    int spatial = n->in[0]->rank - 2;
+    Ctx *c = x->c;
+    Value *v;
+    if (!kernel_sizes(n, size)) {
+        for (int i = 0; i < spatial; i++) axes[i] = 2 + i;
+        if (is_global(n))
+            export_out(x, n, 0, export_op(x, "ReduceSum", n->out[0]->dt, export_in(x, n, 0), export_list(x, spatial, axes)));
+        else no_size(x, n);
+        return;
+    }
+    DType t = n->out[0]->dt, as = dt_int(t) ? F64 : t;
+    pool_padding(n, 0, &v, pads);
+    size_t count = 1, width = (size_t)gd_dtypes[as].bytes;
+    Expr *dim[MAX_RANK] = {expr_mul(c, v->dim[0], v->dim[1]), expr_int(c, 1)};
+    for (int i = 0; i < spatial; i++) {
+        count *= (size_t)size[i];
+        shape[2 + i] = size[i];
+        dim[2 + i] = v->dim[2 + i];
+    }
+    char *ones = gd_alloc_array(c, count, width);
+    for (size_t i = 0; i < count; i++) gd_store_bits(as, ones + i * width, gd_to_bits(as, 1));
+    ExportRef *in = export_reshape(x, export_cast(x, export_value(x, v), as), v->rank, dim);
+    ExportNode *e = export_node(x, "Conv");
+    export_arg(x, e, in);
+    export_arg(x, e, export_const(x, as, v->rank, shape, ones));
+    window_attrs(x, e, n);
+    export_ints(x, e, "pads", 2 * spatial, pads);
+    ExportRef *y = export_cast(x, export_result(x, e, as), t);
+    export_out(x, n, 0, export_reshape(x, y, v->rank, n->out[0]->dim));
+}
+
+static bool same_moves(const Node *a, const Node *b) {
+    const Attr *k = node_attr(a, "kernel"), *l = node_attr(b, "kernel");
+    bool same = k->n == l->n;
+    for (int i = 0; same && i < k->n; i++)
+        same = k->dims[i] == l->dims[i] && node_attr(a, "strides")->ints[i] == node_attr(b, "strides")->ints[i] &&
+               node_attr(a, "dilations")->ints[i] == node_attr(b, "dilations")->ints[i];
+    return same;
+}
+
+/* Is v what window_counts makes of x's elements without their padding? */
+static bool counts_inside(const Value *v, const Node *pool, const Value *x) {
+    const Node *sum = v->def, *pad = sum && sum->nin ? sum->in[0]->def : NULL, *ones = pad && pad->nin ? pad->in[0]->def : NULL;
+    const Node *mine = pool->in[0]->def;
+    if (!ones || sum->op != pool->op || pad->op != mine->op || strcmp(ones->op->name, "broadcast") || !same_moves(sum, pool)) return false;
+    bool same = is_number(ones->in[0], gd_to_bits(x->dt, 1));
+    for (int i = 2; same && i < x->rank; i++)
+        same = node_attr(pad, "lo")->dims[i] == node_attr(mine, "lo")->dims[i] && node_attr(pad, "hi")->dims[i] == node_attr(mine, "hi")->dims[i] &&
+               pad->in[0]->dim[i] == x->dim[i];
+    return same;
+}
+
+bool export_mean(Export *x, Node *div) {
+    const Node *pool = div->in[0]->def;
+    Value *count = div->in[1], *v;
+    int64_t size[MAX_RANK], pads[2 * MAX_RANK], all = 1;
+    Ctx *c = x->c;
+    if (!pool || pool->op != op_named("pool_sum") || !(dt_float(div->in[0]->dt) || dt_small(div->in[0]->dt))) return false;
+    DType t = div->out[0]->dt;
+    if (is_global(pool)) {
+        Expr *area = expr_int(c, 1);
+        for (int i = 2; i < pool->in[0]->rank; i++) area = expr_mul(c, area, pool->in[0]->dim[i]);
+        bool fits = is_const(area) ? is_number(count, gd_to_bits(t, (double)(int64_t)area->bits))
+                                   : !count->rank && count->elems && count->elems[0] == expr_cast(c, area, t);
+        if (fits) export_out(x, div, 0, export_op(x, "GlobalAveragePool", t, export_in(x, (Node *)pool, 0)));
+        if (fits) return true;
+    }
+    if (!kernel_sizes(pool, size)) return false;
+    bool padded = pool_padding(pool, 0, &v, pads);
+    for (int i = 0; i < v->rank - 2; i++) all *= size[i];
+    bool include = is_number(count, gd_to_bits(t, (double)all));
+    if (!include && !(padded && counts_inside(count, pool, v))) return false;
+    ExportNode *e = pool_node(x, pool, "AveragePool", v, size, pads);
+    if (include && padded) export_int(x, e, "count_include_pad", 1);
+    export_out(x, div, 0, export_result(x, e, t));
+    return true;
+}
+
 #define WINDOW_ATTRS {"kernel", AT_DIMS, 0, true}, {"strides", AT_INTS, 0, true}, {"dilations", AT_INTS, 0, true}
 
 const Op gd_ops_window[] = {
-    {.name = "pool_max", .kind = OP_WINDOW, .flags = OF_MONOTONE, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
+    {.name = "pool_max", .export = export_pool_max, .kind = OP_WINDOW, .flags = OF_MONOTONE, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
      .shape = pool_shape, .elem = pool_elem, .rereads = reads_again, .grad = pool_max_grad,
      .doc = "The largest element under a window that moves over the spatial axes."},
-    {.name = "pool_sum", .kind = OP_WINDOW, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
+    {.name = "pool_sum", .export = export_pool_sum, .kind = OP_WINDOW, .in = "x", .out = "y", .types = "num", .attrs = {WINDOW_ATTRS},
      .shape = pool_shape, .elem = pool_elem, .rereads = reads_again, .grad = pool_sum_grad,
      .doc = "The sum under a window that moves over the spatial axes, in index order."},
-    {.name = "pool_argmax", .kind = OP_WINDOW, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .result = "i64",
+    {.name = "pool_argmax", .export = export_pool_argmax, .kind = OP_WINDOW, .flags = OF_NO_GRAD, .in = "x", .out = "i", .types = "num", .result = "i64",
      .attrs = {WINDOW_ATTRS, {"lo", AT_DIMS, 0, true}, {"dims", AT_DIMS, 0, true}, {"column_major", AT_INT, 0, false}},
      .shape = pool_shape, .elem = argmax_elem, .rereads = reads_again,
      .doc = "Where the first largest element under a window lies in the tensor before padding (lo, dims), counted through all axes."},

@@ -1,6 +1,7 @@
 /* What conv and pooling share: how a window moves over the spatial axes (all axes from 2 on), and padding. */
 #ifndef GD_WINDOWS_H
 #define GD_WINDOWS_H
+#include "export.h"
 #include "import.h"
 
 typedef struct Window {
@@ -16,6 +17,11 @@ bool import_window_moves(Import *n, int spatial, Window *w);
 bool import_window(Import *n, const Value *x, Expr *const *kernel, Window *w);
 /* x with the window's padding around it. */
 Value *window_pad(Graph *g, Value *x, const Window *w, double value);
+
+/* Export. Is input 0 a pad of that value that a window's pads can say? Then *x is what is padded, pads are begins and ends. */
+bool window_padding(const Node *n, double value, Value **x, int64_t *pads);
+void window_attrs(Export *x, ExportNode *e, const Node *n); /* strides and dilations */
+bool export_mean(Export *x, Node *div);                     /* the quotient is an average pooling: exported as one */
 
 /* Elements from the first to the last that a kernel touches. */
 Expr *window_reach(Ctx *c, Expr *kernel, int64_t dilation);

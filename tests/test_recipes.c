@@ -140,6 +140,104 @@ static void adam_torch(Ref *r, const double *grad, int t, double lr, const doubl
     }
 }
 
+static void rmsprop(Ref *r, const double *grad, bool torch, double lr, const double *k) { /* rho momentum eps centered decay */
+    EACH {
+        double *v = &r->s[0][i], *a = &r->s[1][i], *b = &r->s[2][i], g = grad[i] + (torch ? k[4] * r->w[i] : 0);
+        if (!torch) r->w[i] *= 1 - lr * k[4];
+        *v = k[0] * *v + (1 - k[0]) * g * g;
+        *a = k[0] * *a + (1 - k[0]) * g;
+        double h = k[3] != 0 ? *v - *a * *a : *v, d = torch ? g / (sqrt(h) + k[2]) : g / sqrt(h + k[2]);
+        *b = k[1] * *b + d;
+        r->w[i] -= lr * *b;
+    }
+}
+static void rmsprop_keras(Ref *r, const double *g, int t, double lr, const double *k) { (void)t; rmsprop(r, g, false, lr, k); }
+static void rmsprop_torch(Ref *r, const double *g, int t, double lr, const double *k) { (void)t; rmsprop(r, g, true, lr, k); }
+static void adagrad_keras(Ref *r, const double *g, int t, double lr, const double *k) {
+    (void)t;
+    EACH {
+        r->s[0][i] += g[i] * g[i];
+        r->w[i] -= lr * g[i] / sqrt(r->s[0][i] + k[0]);
+    }
+}
+static void adagrad_torch(Ref *r, const double *grad, int t, double lr, const double *k) { /* eps lr_decay decay */
+    EACH {
+        double g = grad[i] + k[2] * r->w[i];
+        r->s[0][i] += g * g;
+        r->w[i] -= lr / (1 + (t - 1) * k[1]) * g / (sqrt(r->s[0][i]) + k[0]);
+    }
+}
+static void adadelta(Ref *r, const double *g, int t, double lr, const double *k) { /* rho eps */
+    (void)t;
+    EACH {
+        double *v = &r->s[0][i], *u = &r->s[1][i];
+        *v = k[0] * *v + (1 - k[0]) * g[i] * g[i];
+        double d = sqrt(*u + k[1]) / sqrt(*v + k[1]) * g[i];
+        *u = k[0] * *u + (1 - k[0]) * d * d;
+        r->w[i] -= lr * d;
+    }
+}
+static void adamax_keras(Ref *r, const double *g, int t, double lr, const double *k) {
+    EACH {
+        double *m = &r->s[0][i], *u = &r->s[1][i];
+        *m += (g[i] - *m) * (1 - k[0]);
+        *u = fmax(k[1] * *u, fabs(g[i]));
+        r->w[i] -= lr * *m / ((1 - pow(k[0], t)) * (*u + k[2]));
+    }
+}
+static void adamax_torch(Ref *r, const double *g, int t, double lr, const double *k) {
+    EACH {
+        double *m = &r->s[0][i], *u = &r->s[1][i];
+        *m = k[0] * *m + (1 - k[0]) * g[i];
+        *u = fmax(k[1] * *u, fabs(g[i]) + k[2]);
+        r->w[i] -= lr / (1 - pow(k[0], t)) * *m / *u;
+    }
+}
+static void nadam(Ref *r, const double *g, int t, double lr, const double *k) { /* b1 b2 eps momentum_decay */
+    double product = 1, mu = 0;
+    for (int j = 1; j <= t; j++) product *= mu = k[0] * (1 - .5 * pow(.96, j * k[3]));
+    double next = k[0] * (1 - .5 * pow(.96, (t + 1) * k[3]));
+    EACH {
+        double *m = &r->s[0][i], *v = &r->s[1][i];
+        *m = k[0] * *m + (1 - k[0]) * g[i];
+        *v = k[1] * *v + (1 - k[1]) * g[i] * g[i];
+        double mhat = next * *m / (1 - product * next) + (1 - mu) * g[i] / (1 - product);
+        r->w[i] -= lr * mhat / (sqrt(*v / (1 - pow(k[1], t))) + k[2]);
+    }
+}
+static void radam(Ref *r, const double *g, int t, double lr, const double *k) {
+    double most = 2 / (1 - k[1]) - 1, rho = most - 2 * t * pow(k[1], t) / (1 - pow(k[1], t));
+    double rect = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho));
+    EACH {
+        double *m = &r->s[0][i], *v = &r->s[1][i];
+        *m = k[0] * *m + (1 - k[0]) * g[i];
+        *v = k[1] * *v + (1 - k[1]) * g[i] * g[i];
+        double mhat = *m / (1 - pow(k[0], t));
+        r->w[i] -= lr * mhat * (rho > 5 ? rect * sqrt(1 - pow(k[1], t)) / (sqrt(*v) + k[2]) : 1);
+    }
+}
+static void lion(Ref *r, const double *g, int t, double lr, const double *k) { /* b1 b2 decay */
+    (void)t;
+    EACH {
+        double *m = &r->s[0][i], c = k[0] * *m + (1 - k[0]) * g[i];
+        r->w[i] -= lr * ((c > 0) - (c < 0) + k[2] * r->w[i]);
+        *m = k[1] * *m + (1 - k[1]) * g[i];
+    }
+}
+static void lamb(Ref *r, const double *g, int t, double lr, const double *k) { /* b1 b2 eps, decay: decoupled, in the step */
+    double u[N], a = 0, b = 0;
+    EACH {
+        double *m = &r->s[0][i], *v = &r->s[1][i];
+        r->w[i] -= lr * k[3] * r->w[i];
+        *m = k[0] * *m + (1 - k[0]) * g[i];
+        *v = k[1] * *v + (1 - k[1]) * g[i] * g[i];
+        u[i] = *m / (1 - pow(k[0], t)) / (sqrt(*v / (1 - pow(k[1], t))) + k[2]) + k[4] * r->w[i];
+        a += r->w[i] * r->w[i];
+        b += u[i] * u[i];
+    }
+    EACH r->w[i] -= lr * sqrt(a / b) * u[i];
+}
+
 static const Rule rules[] = {
     {"sgd", false, .01, {0}, sgd_keras},
     {"sgd momentum=.9", false, .01, {.9}, sgd_keras},
@@ -153,6 +251,24 @@ static const Rule rules[] = {
     {"adam", true, 1e-3, {.9, .999, 1e-8}, adam_torch},
     {"adam lr=.01 b1=.8 b2=.95 eps=1e-3 amsgrad=1 weight_decay=.1", true, .01, {.8, .95, 1e-3, .1, 1}, adam_torch},
     {"adamw", true, 1e-3, {.9, .999, 1e-8, 0, 0, .01}, adam_torch},
+    {"rmsprop", false, 1e-3, {.9, 0, 1e-7}, rmsprop_keras},
+    {"rmsprop lr=.02 rho=.8 momentum=.5 epsilon=1e-3 centered=1 weight_decay=.1", false, .02, {.8, .5, 1e-3, 1, .1}, rmsprop_keras},
+    {"rmsprop", true, .01, {.99, 0, 1e-8}, rmsprop_torch},
+    {"rmsprop lr=.02 alpha=.8 momentum=.5 eps=1e-3 centered=1 weight_decay=.1", true, .02, {.8, .5, 1e-3, 1, .1}, rmsprop_torch},
+    {"adagrad", false, 1e-3, {1e-7}, adagrad_keras},
+    {"adagrad lr_decay=.1 weight_decay=.01", true, .01, {1e-10, .1, .01}, adagrad_torch},
+    {"adadelta", false, 1e-3, {.95, 1e-7}, adadelta},
+    {"adadelta", true, 1, {.9, 1e-6}, adadelta},
+    {"adamax", false, 1e-3, {.9, .999, 1e-7}, adamax_keras},
+    {"adamax", true, 2e-3, {.9, .999, 1e-8}, adamax_torch},
+    {"nadam", false, 1e-3, {.9, .999, 1e-7, 1}, nadam},
+    {"nadam", true, 2e-3, {.9, .999, 1e-8, 4e-3}, nadam},
+    {"radam", false, 1e-3, {.9, .999, 1e-7}, radam},
+    {"radam", true, 1e-3, {.9, .999, 1e-8}, radam},
+    {"lion weight_decay=.1", false, 1e-3, {.9, .99, .1}, lion},
+    {"lion", true, 1e-4, {.9, .99}, lion},
+    {"lamb weight_decay=.1", false, 1e-3, {.9, .999, 1e-7, .1}, lamb},
+    {"lamb weight_decay=.1", true, 1e-3, {.9, .999, 1e-8, 0, .1}, lamb},
 };
 
 /* The first value of a state, as the trainer makes it. */
@@ -168,6 +284,7 @@ static void start(Net *n) {
         for (int k = 0; k < v->rank; k++) count *= dims[k];
         for (int64_t k = 0; k < count; k++) {
             if (v->dt == F32) ((float *)n->in[s->in])[k] = (float)r.arg[0].v;
+            else if (v->dt == F64) ((double *)n->in[s->in])[k] = r.arg[0].v;
             else ((int64_t *)n->in[s->in])[k] = (int64_t)r.arg[0].v;
         }
     }
@@ -192,7 +309,7 @@ static void optimize(Ctx *c, void *arg) {
     EACH ref.w[i] = wf[i] = (float)rnd();
     for (int i = 0; i < g->states.n; i++) { /* slots that do not start at zero */
         const StateVar *s = g->states.v[i];
-        if (s->kind == ST_SLOT && s->init)
+        if (s->kind == ST_SLOT && s->init && g->in.v[s->in]->rank)
             for (int k = 0; k < N; k++) ref.s[0][k] = recipe(c, s->init).arg[0].v;
     }
     for (int t = 1; t <= STEPS; t++) {
@@ -201,8 +318,8 @@ static void optimize(Ctx *c, void *arg) {
         net_run(net);
         rule->step(&ref, gd, t, lr, rule->k);
         EACH if (!(fabs(wf[i] - ref.w[i]) <= 1e-5 * (1 + fabs(ref.w[i]))))
-            fail_msg("%s (%s), step %d, element %d: %.9g, not %.9g", rule->text, rule->torch ? "torch" : "keras", t, i,
-                     (double)wf[i], ref.w[i]);
+            fail_msg("%s (%s), step %d, element %d: %.9g, not %.9g, g %.9g", rule->text, rule->torch ? "torch" : "keras", t, i,
+                     (double)wf[i], ref.w[i], gd[i]);
     }
 }
 

@@ -8,7 +8,7 @@
 #include "../ops/build.h"
 #include "../train.h"
 
-enum { ROW_ARGS = 10, ROW_LINES = 12 };
+enum { ROW_ARGS = 12, ROW_LINES = 14 };
 
 typedef struct RowArg {
     const char *name; /* "beta1 b1": further names behind the first */

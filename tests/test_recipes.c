@@ -452,6 +452,53 @@ static double dense_scores(const Loss *l, const double *p, const double *t) {
     return dense_of(l, logp, t);
 }
 
+ELEMENTWISE(smooth_l1, fabs(p - t) < k[0] ? .5 * (p - t) * (p - t) / k[0] : fabs(p - t) - .5 * k[0])
+ELEMENTWISE(mape, 100 * fabs(p - t) / fmax(fabs(t), 1e-7))
+ELEMENTWISE(msle, pow(log((1 + fmax(p, 1e-7)) / (1 + fmax(t, 1e-7))), 2))
+ELEMENTWISE(log_cosh, log(cosh(p - t)))
+ELEMENTWISE(poisson, p - t * log(p + k[0]))
+ELEMENTWISE(poisson_log, exp(p) - t * p)
+ELEMENTWISE(hinge, fmax(1 - t * p, 0))
+ELEMENTWISE(squared_hinge, pow(fmax(1 - t * p, 0), 2))
+ELEMENTWISE(soft_margin, log(1 + exp(-t * p)))
+ELEMENTWISE(hinge_embedding, t > 0 ? p : fmax(k[0] - p, 0))
+ELEMENTWISE(kl_torch, t * (log(t) - p))
+ELEMENTWISE(kl_torch_log, exp(t) * (t - p))
+ELEMENTWISE(kl_batchmean, 5 * t * (log(t) - p))
+/* k: gamma, alpha, balanced? */
+ELEMENTWISE(focal, pow(1 - (t * p + (1 - t) * (1 - p)), k[0]) * -(t * log(p) + (1 - t) * log(1 - p)) *
+                       (k[2] != 0 ? t * k[1] + (1 - t) * (1 - k[1]) : 1))
+ELEMENTWISE(focal_scores, focal_1(1 / (1 + exp(-p)), t, k))
+
+/* The mean over samples of what f makes of the sums over classes. */
+#define CLASSWISE(NAME, EACH_CLASS, END)                                                                                \
+    static double NAME(const Loss *l, const double *ps, const double *ts) {                                             \
+        double total = 0;                                                                                               \
+        OVER_SAMPLES(l) {                                                                                               \
+            double a = 0, b = 0, d = 0, most = -INFINITY;                                                               \
+            OVER_CLASSES(l) {                                                                                           \
+                double p = ps[at(l, o, c, i)], t = ts[at(l, o, c, i)];                                                  \
+                EACH_CLASS;                                                                                             \
+            }                                                                                                           \
+            (void)a, (void)b, (void)d, (void)most;                                                                      \
+            total += (END) * (l->weighted ? sample_weight(o) : 1);                                                         \
+        }                                                                                                               \
+        return total / (l->shape.outer * l->shape.inner);                                                               \
+    }
+CLASSWISE(kl_keras, a += t * log(t / clamp(p, 1e-7, 1)), a)
+CLASSWISE(cosine_keras, (a += p * p, b += t * t, d += p * t), -d / sqrt(a * b))
+CLASSWISE(cosine_torch, (a += p * p, b += t * t, d += p * t), 1 - d / sqrt((a + 1e-12) * (b + 1e-12)))
+CLASSWISE(categorical_hinge, (a += t * p, most = fmax(most, (1 - t) * p)), fmax(1 + most - a, 0))
+CLASSWISE(categorical_focal, a -= t * log(p) * l->k[1] * pow(1 - p, l->k[0]), a)
+static double multi_margin(const Loss *l, const double *p, const double *t) {
+    double sum = 0;
+    OVER_SAMPLES(l) {
+        int y = (int)t[o * l->shape.inner + i];
+        OVER_CLASSES(l) if (c != y) sum += fmax(l->k[0] - p[at(l, o, y, i)] + p[at(l, o, c, i)], 0) / l->shape.classes;
+    }
+    return sum / (l->shape.outer * l->shape.inner);
+}
+
 #define FLAT {4, 5, 1}
 #define TOKENS {6, 5, 1} /* [2,3,5] in the graph */
 #define IMAGE {3, 5, 4}
@@ -485,6 +532,30 @@ static const Loss losses[] = {
     {"categorical_crossentropy", true, false, "", IMAGE, PROBS, dense_scores, {0}, false},
     {"cce from_logits=1 class_weight=1:2:.5:0:3", false, false, "", TOKENS, PROBS, dense_scores, {0, 0, 1}, false},
     {"cce class_weight=1:2:.5:0:3", true, false, "", FLAT, PROBS, dense_scores, {0, 0, 1}, false},
+    {"smooth_l1 beta=.3", true, false, "", FLAT, ANY, smooth_l1, {.3}, false},
+    {"mape", false, false, "", FLAT, POSITIVE, mape, {0}, true},
+    {"msle", false, false, "sigmoid", FLAT, POSITIVE, msle, {0}, false},
+    {"log_cosh", false, false, "", FLAT, ANY, log_cosh, {0}, false},
+    {"poisson", false, false, "sigmoid", FLAT, POSITIVE, poisson, {1e-7}, false},
+    {"poisson log_input=false", true, false, "sigmoid", FLAT, POSITIVE, poisson, {1e-8}, false},
+    {"poisson_nll", true, false, "", FLAT, POSITIVE, poisson_log, {0}, false},
+    {"kl", false, false, "softmax", FLAT, PROBS, kl_keras, {0}, false},
+    {"kl_divergence", false, true, "softmax", TOKENS, PROBS, kl_keras, {0}, false},
+    {"kl_div", true, false, "log_softmax", FLAT, PROBS, kl_torch, {0}, false},
+    {"kl_div log_target=true", true, false, "log_softmax", FLAT, ANY, kl_torch_log, {0}, false},
+    {"kl_div reduction=batchmean", true, false, "log_softmax", FLAT, PROBS, kl_batchmean, {0}, false},
+    {"cosine_similarity", false, false, "", FLAT, ANY, cosine_keras, {0}, true},
+    {"cosine axis=1", true, false, "", IMAGE, ANY, cosine_torch, {0}, false},
+    {"hinge", false, false, "", FLAT, SIGNS, hinge, {0}, false},
+    {"squared_hinge", false, false, "", FLAT, SIGNS, squared_hinge, {0}, false},
+    {"soft_margin", true, false, "", FLAT, SIGNS, soft_margin, {0}, false},
+    {"hinge_embedding margin=.7", true, false, "", FLAT, SIGNS, hinge_embedding, {.7}, false},
+    {"categorical_hinge", false, false, "", FLAT, PROBS, categorical_hinge, {0}, false},
+    {"multi_margin", true, false, "", IMAGE, CLASSES, multi_margin, {1}, false},
+    {"binary_focal_crossentropy", false, false, "sigmoid", FLAT, PROBS, focal, {2, .25, 0}, false},
+    {"focal", false, true, "sigmoid", FLAT, PROBS, focal, {2, .25, 0}, false},
+    {"sigmoid_focal_loss gamma=1.5", true, false, "", FLAT, PROBS, focal_scores, {1.5, .25, 1}, false},
+    {"categorical_focal_crossentropy", false, false, "softmax", FLAT, PROBS, categorical_focal, {2, .25}, false},
 };
 
 static Value *made_of(Graph *g, const char *how, Value *x, int axis) {

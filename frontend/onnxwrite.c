@@ -6,7 +6,7 @@
 #include "export.h"
 #include "onnx.h"
 
-enum { IR_VERSION = 10, IR_VERSION_NEWER = 11 /* from opset 23 on */ };
+enum { IR_VERSION = 10, IR_OPSET = 22 /* the youngest of that IR version; each has one of its own from there to */, IR_NEWEST = 13 };
 
 typedef struct Writer { Ctx *c; Export *x; OnnxParam *param; void *arg; } Writer;
 
@@ -194,7 +194,8 @@ char *onnx_bytes(Ctx *c, Graph *g, OnnxParam *param, void *arg, size_t *n) {
     opset.version = w.x->opset;
     opset.domain = text(&w, "");
     m.has_ir_version = true;
-    m.ir_version = w.x->opset > EXPORT_OPSET ? IR_VERSION_NEWER : IR_VERSION;
+    m.ir_version = w.x->opset > IR_OPSET ? IR_VERSION + w.x->opset - IR_OPSET : IR_VERSION;
+    if (m.ir_version > IR_NEWEST) m.ir_version = IR_NEWEST;
     m.producer_name = text(&w, "gradc");
     m.n_opset_import = 1;
     m.opset_import = opsets;

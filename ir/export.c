@@ -68,10 +68,13 @@ ExportRef *export_cast(Export *x, ExportRef *r, DType to) {
 
 /* ---- constants ---- */
 
+void export_since(Export *x, int opset) {
+    if (opset > x->opset) x->opset = opset;
+}
+
 /* Dtypes that are younger than the opset written otherwise. */
 static void young(Export *x, DType t) {
-    int opset = t == F4E2M1 ? 23 : t == F8E8M0 ? 24 : t == I2 || t == U2 ? 25 : 0;
-    if (opset > x->opset) x->opset = opset;
+    export_since(x, t == F4E2M1 ? 23 : t == F8E8M0 ? 24 : t == I2 || t == U2 ? 25 : 0);
 }
 
 ExportRef *export_const(Export *x, DType dt, int rank, const int64_t *dim, const void *data) {
@@ -189,11 +192,21 @@ void export_fail(Export *x, const Node *n, const char *help, const char *fmt, ..
     for (int i = 0; i < n->nout; i++) export_out(x, n, i, ref_new(x, n->out[i]->dt, NULL));
 }
 
+/* Functions of small floats are computed in f32 and rounded once; ONNX has some of them for f32 only. */
+static bool computed_wide(const Node *n) {
+    bool function = n->op->kind == OP_MAP && !(n->op->flags & OF_CHEAP);
+    return function && n->nin && dt_small(n->in[0]->dt) && dt_small(n->out[0]->dt);
+}
+
 void export_default(Export *x, Node *n) {
     ExportNode *e = export_node(x, n->op->onnx);
     int last = n->nin;
     while (last && !n->in[last - 1]) last--;
-    for (int i = 0; i < last; i++) export_arg(x, e, export_in(x, n, i));
+    bool wide = computed_wide(n);
+    for (int i = 0; i < last; i++) {
+        ExportRef *r = export_in(x, n, i);
+        export_arg(x, e, wide && r ? export_cast(x, r, F32) : r);
+    }
     for (int i = 0; i < MAX_ATTRS && n->op->attrs[i].name; i++) {
         const char *name = n->op->attrs[i].name;
         const Attr *a = &n->attr[i];
@@ -206,7 +219,10 @@ void export_default(Export *x, Node *n) {
         default: gd_bug(x->c, "row %s needs an export function", n->op->name);
         }
     }
-    for (int i = 0; i < n->nout; i++) export_out(x, n, i, export_result(x, e, n->out[i]->dt));
+    for (int i = 0; i < n->nout; i++) {
+        ExportRef *r = export_result(x, e, wide ? F32 : n->out[i]->dt);
+        export_out(x, n, i, wide ? export_cast(x, r, n->out[i]->dt) : r);
+    }
 }
 
 void export_text(Export *x, Node *n, const char *text, const Map *values, const Map *attrs) {

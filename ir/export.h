@@ -87,6 +87,7 @@ void export_subgraph(Export *x, ExportNode *e, const char *name, ExportGraph *g)
 /* A node without attributes, of one output of that dtype. Ends at the first NULL. */
 ExportRef *export_op_(Export *x, const char *op, DType dt, ExportRef *const *in);
 #define export_op(x, op, dt, ...) export_op_((x), (op), (dt), (ExportRef *const[]){__VA_ARGS__, NULL})
+void export_since(Export *x, int opset); /* an op that is younger than EXPORT_OPSET */
 ExportRef *export_cast(Export *x, ExportRef *r, DType to);
 
 ExportRef *export_const(Export *x, DType dt, int rank, const int64_t *dim, const void *data);

@@ -172,6 +172,11 @@ static void export_pow(Export *x, Node *n) { export_named(x, n, "Pow"); }
 static void export_max(Export *x, Node *n) { export_named(x, n, "Max"); }
 static void export_min(Export *x, Node *n) { export_named(x, n, "Min"); }
 
+static void export_not_equal(Export *x, Node *n) {
+    ExportRef *same = export_op(x, "Equal", BOOL, export_in(x, n, 0), export_in(x, n, 1));
+    export_out(x, n, 0, export_op(x, "Not", BOOL, same));
+}
+
 /* ONNX takes single bounds. */
 static void export_clip(Export *x, Node *n) {
     if (!n->in[1]->rank && !n->in[2]->rank) export_named(x, n, "Clip");
@@ -230,7 +235,7 @@ const Op gd_ops_arith[] = {
      .doc = "a where c is true, b elsewhere."},
 
     {.name = "equal", COMPARE, .onnx = "Equal", .value = "a == b", .doc = "Is a equal to b?"},
-    {.name = "not_equal", COMPARE, .value = "a != b", .doc = "Is a different from b?"},
+    {.name = "not_equal", .export = export_not_equal, COMPARE, .value = "a != b", .doc = "Is a different from b?"},
     {.name = "less", COMPARE, .types = "num", .onnx = "Less", .value = "a < b", .doc = "Is a less than b?"},
     {.name = "less_equal", COMPARE, .types = "num", .onnx = "LessOrEqual", .value = "a <= b",
      .doc = "Is a less than or equal to b?"},

@@ -192,6 +192,14 @@ static void export_cast_row(Export *x, Node *n) {
     export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
 }
 
+static void export_bitcast(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "BitCast");
+    export_since(x, 26);
+    export_arg(x, e, export_in(x, n, 0));
+    export_int(x, e, "to", gd_dtypes[n->out[0]->dt].onnx);
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
 const Op gd_ops_cast[] = {
     {.name = "cast", .export = export_cast_row, .kind = OP_MAP, .flags = OF_CHEAP, .in = "x", .out = "y",
      .attrs = {{"to", AT_DTYPE, 0, true}, {"saturate", AT_INT, 1, false},
@@ -203,7 +211,7 @@ const Op gd_ops_cast[] = {
     {.name = "castlike", .export = export_cast_row, .kind = OP_MAP, .flags = OF_CHEAP, .in = "x like", .out = "y",
      .shape = castlike_shape, .elem = castlike_elem, .grad = cast_grad,
      .doc = "x as the dtype of like, which is not read otherwise."},
-    {.name = "bitcast", .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y",
+    {.name = "bitcast", .export = export_bitcast, .kind = OP_MAP, .flags = OF_CHEAP | OF_NO_GRAD, .in = "x", .out = "y",
      .attrs = {{"to", AT_DTYPE, 0, true}}, .shape = bitcast_shape, .elem = bitcast_elem,
      .doc = "The bits of x taken as another dtype of the same width."},
     {.kind = OP_BUILD, .onnx = "Cast", .import = import_cast,

@@ -110,7 +110,7 @@ static bool set_carried(Making *m, int count, Value *const *init) {
 
 static void import_loop(Import *n) {
     Graph *g = n->g;
-    if (!import_need(n, 2, -1)) return;
+    int carried = n->nin > 2 ? n->nin - 2 : 0; /* trip count and condition may be left out */
     Value *count = import_in(n, 0), *cond = import_in(n, 1);
     Expr *trip = NULL;
     if (count) {
@@ -120,7 +120,7 @@ static void import_loop(Import *n) {
     }
     Var *iter = loop_iteration(g, trip);
     Making m = {.n = n, .attr = import_attr(n, "body"), .lead = 2, .results = 1};
-    if (!set_carried(&m, n->nin - 2, n->in + 2)) return;
+    if (!set_carried(&m, carried, n->in + 2)) return;
     m.arg[0] = value_new(g, I64, 0, NULL);
     m.arg[1] = value_new(g, BOOL, 0, NULL);
     Graph *body = make_body(&m);

@@ -680,6 +680,15 @@ static void export_nonzero(Export *x, Node *n) {
     export_out(x, n, 0, export_op(x, "Slice", I64, all, export_dims(x, 1, &zero), export_dims(x, 1, &node_attr(n, "count")->dim), one));
 }
 
+static void export_cache_update(Export *x, Node *n) {
+    ExportNode *e = export_node(x, "TensorScatter");
+    export_since(x, 24);
+    for (int i = 0; i < n->nin; i++) export_arg(x, e, i == 2 && n->in[2] ? export_cast(x, export_in(x, n, 2), I64) : export_in(x, n, i));
+    export_int(x, e, "axis", attr_int(n, "axis"));
+    export_string(x, e, "mode", attr_int(n, "circular") ? "circular" : "linear");
+    export_out(x, n, 0, export_result(x, e, n->out[0]->dt));
+}
+
 #define GATHER .kind = OP_GATHER, .in = "x i", .out = "y", .rereads = all_inputs
 #define SCATTER .kind = OP_GATHER, .in = "x i u", .out = "y"
 
@@ -699,7 +708,7 @@ const Op gd_ops_gather[] = {
     {.name = "scatter_nd", .export = export_writer, SCATTER, .attrs = {{"batch_dims", AT_INT, 0, false}, {"reduction", AT_STRING, 0, false}},
      .onnx = "ScatterND", .import = import_scatter_nd, .shape = scatter_nd_shape, .lower = scatter_nd_lower,
      .grad = scatter_nd_grad, .doc = "x with updates put (or combined) where gather_nd would read."},
-    {.name = "cache_update", .kind = OP_GATHER, .in = "x u at?", .out = "y",
+    {.name = "cache_update", .export = export_cache_update, .kind = OP_GATHER, .in = "x u at?", .out = "y",
      .attrs = {{"axis", AT_INT, -2, false}, {"circular", AT_INT, 0, false}}, .shape = cache_shape, .elem = cache_elem, .grad = cache_grad,
      .doc = "x with u written along an axis, from a position of each batch on; circular: past the end it goes on at the start."},
     {.name = "reverse_sequence", .export = export_reverse_sequence, .kind = OP_GATHER, .in = "x len", .out = "y",

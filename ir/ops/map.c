@@ -90,6 +90,12 @@ static void export_by(Export *x, Node *n, const char *text) {
     export_text(x, n, text, values, NULL);
 }
 
+/* ONNX-ML's. */
+static void export_binarize(Export *x, Node *n) {
+    ExportRef *in = export_in(x, n, 0), *level = export_number(x, in->dt, attr_float(n, "threshold"));
+    export_out(x, n, 0, export_cast(x, export_op(x, "Greater", BOOL, in, level), in->dt));
+}
+
 static void export_trunc(Export *x, Node *n) { export_by(x, n, "sign(x) * floor(abs(x))"); }
 /* (e^x - 1) = tanh(x / 2) (e^x + 1) */
 static void export_expm1(Export *x, Node *n) { export_by(x, n, "tanh(x * 0.5) * (exp(x) + 1)"); }
@@ -212,7 +218,7 @@ const Op gd_ops_map[] = {
     {.name = "thresholded_relu", FLOATS, .flags = OF_CHEAP, .attrs = {F("alpha", 1)},
      .onnx = "ThresholdedRelu", .value = "x <= alpha ? 0 : x", .vjp = {"x <= alpha ? 0 : g"},
      .doc = "x where it is above alpha, else 0."},
-    {.name = "binarize", FLOATS, .flags = OF_CHEAP | OF_NO_GRAD, .attrs = {F("threshold", 0)}, .onnx = "ai.onnx.ml:Binarizer",
+    {.name = "binarize", .export = export_binarize, FLOATS, .flags = OF_CHEAP | OF_NO_GRAD, .attrs = {F("threshold", 0)}, .onnx = "ai.onnx.ml:Binarizer",
      .value = "x > threshold ? 1 : 0", .vjp = {"0"}, .doc = "1 above the threshold, else 0."},
     {.name = "shrink", NUMBERS, .flags = OF_CHEAP, .attrs = {F("bias", 0), F("lambd", .5)}, .onnx = "Shrink",
      .value = "x < -lambd ? x + bias : x > lambd ? x - bias : 0", .vjp = {"x < -lambd || x > lambd ? g : 0"},

@@ -479,8 +479,10 @@ static void export_arg_extreme(Export *x, Node *n) {
     export_out(x, n, 0, export_result(x, e, I64));
 }
 
-static void export_cumsum(Export *x, Node *n) {
-    ExportNode *e = export_node(x, "CumSum");
+static void export_running(Export *x, Node *n) {
+    bool product = !strcmp(n->op->name, "cumprod");
+    ExportNode *e = export_node(x, product ? "CumProd" : "CumSum");
+    if (product) export_since(x, 26);
     export_arg(x, e, export_in(x, n, 0));
     export_arg(x, e, export_number(x, I64, (double)attr_int(n, "axis")));
     export_int(x, e, "exclusive", attr_int(n, "exclusive"));
@@ -513,10 +515,10 @@ const Op gd_ops_reduce[] = {
      .doc = "Where along the axis the first (or last) largest element is; a NaN counts as the largest."},
     {.name = "argmin", .export = export_arg_extreme, ARG,
      .doc = "Where along the axis the first (or last) smallest element is; a NaN counts as the smallest."},
-    {.name = "cumsum", .export = export_cumsum, RUNNING, .grad = cumsum_grad,
+    {.name = "cumsum", .export = export_running, RUNNING, .grad = cumsum_grad,
      .doc = "The sum of the elements up to each along an axis (exclusive: before it; reverse: from the "
             "end)."},
-    {.name = "cumprod", RUNNING, .grad = cumprod_grad,
+    {.name = "cumprod", .export = export_running, RUNNING, .grad = cumprod_grad,
      .doc = "The product of the elements up to each along an axis (exclusive: before it; reverse: from the "
             "end)."},
     {ONNX("Sum"), .doc = "Sum over axes."},

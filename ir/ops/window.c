@@ -380,7 +380,11 @@ static void import_average_pool(Import *n) {
     n->out[0] = make(g, "div", sum, count);
 }
 
-static Value *power(Graph *g, Value *v, double e) { return e == 1 ? v : make(g, "pow", v, const_scalar(g, v->dt, e)); }
+static Value *power(Graph *g, Value *v, double e) {
+    if (e == 1) return v;
+    if (e == 2 || e == 3) return e == 2 ? make(g, "mul", v, v) : make(g, "mul", make(g, "mul", v, v), v);
+    return make(g, "pow", v, const_scalar(g, v->dt, e));
+}
 
 static void import_lp_pool(Import *n) {
     Expr *kernel[MAX_RANK];

@@ -105,6 +105,7 @@ static Expr *known_elem(Lower *L, Value *v, Expr *const *idx) {
     int64_t at, n;
     for (int i = 0; i < v->rank; i++) flat = expr_add(c, expr_mul(c, flat, v->dim[i]), idx[i]);
     if (!is_int(count, &n)) return NULL;
+    if (!n) return expr_const(c, scalar(v->dt), 0); /* no index is inside */
     if (is_int(flat, &at)) {
         if (at >= 0 && at < n) return value_elem(L->g, v, at);
         return L->guard ? expr_const(c, scalar(v->dt), 0) : give_up(L, v->dt);

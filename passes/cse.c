@@ -126,6 +126,7 @@ static void merge_constants(Cse *k, Graph *g) {
         for (int a = 0; a < v->rank; a++) n *= dims[a];
         k->key.n = 0;
         key_add(&k->key, v->dt);
+        key_add(&k->key, v->rank);
         key_put(&k->key, dims, (size_t)v->rank * sizeof *dims);
         key_put(&k->key, v->data, (size_t)(n < BEGIN ? n : BEGIN));
         Value *same = map_get(known, k->key.s, k->key.n);

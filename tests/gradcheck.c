@@ -29,7 +29,7 @@ typedef struct Model { const GradCase *k; int order, opt, lanes; bool single; Pr
 
 static char *source(const Model *m, Ctx *c) {
     Text *t = text_new(c);
-    text_put(t, "<ir_version: 10, opset_import: [\"\" : 21]> ");
+    text_put(t, "<ir_version: 10, opset_import: [\"\" : 24]> ");
     const char *s = m->k->text;
     for (const char *at; m->single && (at = strstr(s, "double")); s = at + 6) {
         text_putn(t, s, (size_t)(at - s));

@@ -1,0 +1,199 @@
+/* Gradients of ONNX's operators as the importer makes them, against central differences in double, each over at least ten shapes:
+   formulas (second order too), views, reductions, gathers and scatters. (Layers: test_gradnn.c.) */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "gradcheck.h"
+
+#define NM "N=1 M=1; N=1 M=2; N=2 M=1; N=3 M=2; N=2 M=3; N=5 M=7; N=7 M=3; N=4 M=4; N=11 M=1; N=1 M=17"
+/* A is 1 or N: whether it is broadcast only the run knows */
+#define ANM "A=1 N=1 M=1; A=1 N=2 M=3; A=2 N=2 M=3; A=1 N=5 M=1; A=3 N=3 M=1; A=1 N=1 M=5; A=1 N=7 M=2; A=4 N=4 M=4; A=1 N=3 M=11; A=5 N=5 M=2"
+#define ABC "A=1 B=1 C=1; A=2 B=1 C=1; A=1 B=3 C=1; A=1 B=1 C=4; A=2 B=3 C=4; A=3 B=2 C=5; A=5 B=3 C=2; A=1 B=7 C=3; A=4 B=1 C=5; A=2 B=2 C=17"
+
+static double worst;
+static int models, shapes;
+
+static void check_cases(const GradCase *k, int n) {
+    for (int i = 0; i < n; i++, models++) shapes += grad_check(&k[i], 1, &worst);
+}
+#define CHECK(k) check_cases((k), sizeof(k) / sizeof *(k))
+
+static int report(void **state) {
+    (void)state;
+    print_message("%d models, %d shapes, worst error %.1e\n", models, shapes, worst);
+    return 0;
+}
+
+/* ---- formulas ---- */
+
+typedef struct Formula { const char *op; double lo, hi; } Formula;
+
+static void test_unary(void **state) {
+    (void)state;
+    static const Formula ops[] = {
+        {"Neg", -2, 2}, {"Abs", -2, 2}, {"Reciprocal", .4, 2}, {"Sqrt", .2, 3}, {"Exp", -2, 2}, {"Log", .2, 3}, {"Sin", -4, 4},
+        {"Cos", -4, 4}, {"Tan", -1, 1}, {"Asin", -.8, .8}, {"Acos", -.8, .8}, {"Atan", -3, 3}, {"Sinh", -2, 2}, {"Cosh", -2, 2},
+        {"Asinh", -3, 3}, {"Acosh", 1.2, 3}, {"Atanh", -.8, .8}, {"Erf", -2, 2}, {"Tanh", -2, 2}, {"Sigmoid", -4, 4}, {"Relu", -2, 2},
+        {"LeakyRelu<alpha=0.2>", -2, 2}, {"Elu<alpha=1.5>", -2, 2}, {"Selu", -2, 2}, {"Selu<alpha=1.2, gamma=0.7>", -2, 2},
+        {"Celu<alpha=2.0>", -2, 2}, {"Softplus", -3, 3}, {"Softsign", -3, 3}, {"HardSigmoid<alpha=0.3, beta=0.4>", -4, 4},
+        {"HardSwish", -5, 5}, {"Gelu", -3, 3}, {"Gelu<approximate=\"tanh\">", -3, 3}, {"Swish<alpha=1.5>", -3, 3}, {"Mish", -3, 3},
+        {"ThresholdedRelu<alpha=0.5>", -2, 2}, {"Shrink<lambd=0.5, bias=0.2>", -2, 2}, {"Identity", -2, 2}, {"Sign", -2, 2},
+        {"Floor", -2, 2}, {"Ceil", -2, 2}, {"Round", -2, 2}, {"Hardmax", -2, 2}, {"Softmax", -2, 2}, {"LogSoftmax", -2, 2},
+        {"Softmax<axis=0>", -2, 2}, {"LogSoftmax<axis=0>", -2, 2}, {"LpNormalization<p=2>", .3, 2}, {"LpNormalization<axis=0, p=1>", .3, 2},
+        {"Flatten", -2, 2}, {"Transpose", -2, 2}, {"Trilu", -2, 2}, {"Trilu<upper=0>", -2, 2},
+    };
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "net (double[N,M] x) => (double[a,b] y) { y = %s (x) }", ops[i].op);
+        GradCase k = {ops[i].op, text, NM, ops[i].lo, ops[i].hi, .second = true};
+        check_cases(&k, 1);
+    }
+}
+
+static void test_binary(void **state) {
+    (void)state;
+    static const Formula ops[] = {
+        {"Add", -2, 2}, {"Sub", -2, 2}, {"Mul", -2, 2}, {"Div", .5, 2}, {"Pow", .4, 2}, {"Max", -2, 2}, {"Min", -2, 2}, {"PRelu", -2, 2},
+        {"Mod<fmod=1>", .5, 2}, {"Mean", -2, 2}, {"Sum", -2, 2},
+    };
+    static const char *const args[] = {"double[A,M] a, double[N,M] b", "double[N,M] a, double[A,M] b", "double[N,M] a, double[1] b",
+                                       "double[N,1] a, double[1,M] b"};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        for (int v = 0; v < 4; v++) {
+            char text[300];
+            bool unfit = !strcmp(ops[i].op, "PRelu") && (v == 0 || v == 3); /* the slope broadcasts one way */
+            if (unfit) continue;
+            snprintf(text, sizeof text, "net (%s) => (double[c,d] y) { y = %s (a, b) }", args[v], ops[i].op);
+            GradCase k = {ops[i].op, text, v < 2 ? ANM : NM, ops[i].lo, ops[i].hi, .second = true};
+            check_cases(&k, 1);
+        }
+}
+
+static const GradCase formulas[] = {
+    {"Where", "net (bool[N,M] c, double[A,M] a, double[M] b) => (double[p,q] y) { y = Where(c, a, b) }", ANM, .second = true},
+    {"Clip", "net (double[N,M] x, double lo, double hi) => (double[N,M] y) { l = Neg(lo) y = Clip(x, l, hi) }", NM, .lo = .1, .hi = 1.5},
+    {"Clip, low", "net (double[N,M] x, double lo) => (double[N,M] y) { y = Clip(x, lo) }", NM},
+    {"Max of three", "net (double[N,M] x, double[M] z, double[N,1] w) => (double[N,M] y) { y = Max(x, z, w) }", NM},
+    {"Mean of three", "net (double[N,M] x, double[M] z, double[N,1] w) => (double[N,M] y) { y = Mean(x, z, w) }", NM},
+    {"Sum of one", "net (double[N,M] x) => (double[N,M] y) { y = Sum(x) }", NM},
+    {"Pow, whole exponent", "net (double[N,M] x) => (double[N,M] y) <int64 e = {3}> { y = Pow(x, e) }", NM, .second = true},
+    {"Pow, squares of negative ones", "net (double[N,M] x) => (double[N,M] y) <double e = {2}> { y = Pow(x, e) }", NM, .second = true},
+    {"a value used three times", "net (double[N,M] x) => (double[N,M] y) { a = Mul(x, x) b = Mul(a, x) c = Sin(a) y = Add(b, c) }", NM, .second = true},
+    {"Dropout, training", "net (double[N,M] x) => (double[N,M] y, bool[N,M] m) <float r = {0.4}, bool t = {1}> { y, m = Dropout<seed=5>(x, r, t) }", NM},
+    {"Dropout, none", "net (double[N,M] x) => (double[N,M] y) <float r = {0.4}, bool t = {0}> { y = Dropout(x, r, t) }", NM},
+    {"Swiglu", "net (double[N,M] x, double[N,M] g) => (double[N,M] y) { s = Sigmoid(x) a = Mul(x, s) y = Mul(a, g) }", NM, .second = true},
+};
+
+/* ---- views ---- */
+
+static const GradCase views[] = {
+    {"Reshape", "net (double[A,B,C] x) => (double[p,q] y) <int64[2] s = {0, -1}> { y = Reshape(x, s) }", ABC, .second = true},
+    {"Squeeze, Unsqueeze", "net (double[A,1,C] x) => (double[A,1,C,1] y) <int64[1] s = {1}, int64[2] u = {1,-1}> { a = Squeeze(x, s) y = Unsqueeze(a, u) }", ABC},
+    {"Expand", "net (double[A,1,C] x) => (double[2,p,3,q] y) <int64[4] s = {2,1,3,1}> { y = Expand(x, s) }", ABC},
+    {"Tile", "net (double[A,B,C] x) => (double[p,q,r] y) <int64[3] s = {2,1,3}> { y = Tile(x, s) }", ABC},
+    {"Transpose", "net (double[A,B,C] x) => (double[C,A,B] y) { y = Transpose<perm=[2,0,1]>(x) }", ABC},
+    {"DepthToSpace DCR", "net (double[A,8,B,C] x) => (double[A,2,p,q] y) { y = DepthToSpace<blocksize=2>(x) }", ABC},
+    {"DepthToSpace CRD", "net (double[A,8,B,C] x) => (double[A,2,p,q] y) { y = DepthToSpace<blocksize=2, mode=\"CRD\">(x) }", ABC},
+    {"SpaceToDepth", "net (double[A,2,2,C] x) => (double[A,p,q,r] y) { a = Concat<axis=3>(x, x) y = SpaceToDepth<blocksize=2>(a) }", ABC},
+    {"Slice", "net (double[A,B,9] x) => (double[A,B,r] y) <int64[1] s = {1}, int64[1] e = {8}, int64[1] a = {2}, int64[1] t = {3}> { y = Slice(x, s, e, a, t) }", ABC, .second = true},
+    {"Slice, backwards", "net (double[A,B,9] x) => (double[A,B,r] y) <int64[2] s = {-2,-1}, int64[2] e = {-20,-20}, int64[2] a = {2,0}, int64[2] t = {-2,-1}> { y = Slice(x, s, e, a, t) }", ABC, .second = true},
+    {"Slice, empty", "net (double[A,B,9] x) => (double[A,B,r] y, double[A,B,9] z) <int64[1] s = {5}, int64[1] e = {5}, int64[1] a = {2}> { y = Slice(x, s, e, a) z = Sin(x) }", ABC},
+    {"Split", "net (double[A,B,7] x) => (double[A,B,2] y, double[A,B,4] z) <int64[3] s = {2,1,4}> { y, u, z = Split<axis=-1>(x, s) }", ABC},
+    {"Split, even", "net (double[A,B,7] x) => (double[A,B,3] y, double[A,B,1] z) { y, u, z = Split<axis=2, num_outputs=3>(x) }", ABC},
+    {"Concat", "net (double[A,B,C] x, double[A,B,2] z) => (double[A,B,r] y) { y = Concat<axis=-1>(x, z, x) }", ABC, .second = true},
+    {"Pad, value", "net (double[A,B,C] x, double v) => (double[p,q,r] y) <int64[6] s = {1,0,2,0,3,1}> { y = Pad(x, s, v) }", ABC, .second = true},
+    {"Pad, negative", "net (double[A,B,9] x) => (double[p,q,r] y) <int64[6] s = {0,1,-2,2,0,-1}> { y = Pad(x, s) }", ABC},
+    {"Pad, some axes", "net (double[A,B,C] x, double v) => (double[p,q,r] y) <int64[2] s = {1,2}, int64[1] a = {-2}> { y = Pad(x, s, v, a) }", ABC},
+    {"Pad, edge", "net (double[A,B,C] x) => (double[p,q,r] y) <int64[6] s = {1,0,2,0,3,1}> { y = Pad<mode=\"edge\">(x, s) }", ABC},
+    {"Pad, reflect", "net (double[A,B,9] x) => (double[p,q,r] y) <int64[6] s = {0,0,4,0,0,3}> { y = Pad<mode=\"reflect\">(x, s) }", ABC},
+    {"Pad, wrap", "net (double[A,B,9] x) => (double[p,q,r] y) <int64[6] s = {0,0,4,0,0,3}> { y = Pad<mode=\"wrap\">(x, s) }", ABC},
+    {"CenterCropPad", "net (double[A,B,9] x) => (double[A,2,4] y) <int64[2] s = {2,4}> { y = CenterCropPad<axes=[1,2]>(x, s) }", ABC},
+    {"Trilu, shifted", "net (double[A,B,C] x) => (double[A,B,C] y) <int64 k = {1}> { y = Trilu(x, k) }", ABC},
+    {"Trilu, lower, shifted", "net (double[A,B,C] x) => (double[A,B,C] y) <int64 k = {-1}> { y = Trilu<upper=0>(x, k) }", ABC},
+    {"SequenceConstruct, ConcatFromSequence", "net (double[A,B,C] x, double[A,B,C] z) => (double[A,B,r] y) { a = Sin(x) s = SequenceConstruct(x, z, a) y = ConcatFromSequence<axis=2>(s) }", ABC},
+    {"SplitToSequence, SequenceAt", "net (double[A,B,4] x) => (double[A,B,1] y) <int64 i = {-2}> { s = SplitToSequence<axis=2>(x) y0 = SequenceAt(s, i) y = Squeeze(y0) }", "A=2 B=2; A=2 B=3; A=3 B=2; A=3 B=3; A=5 B=2; A=2 B=5; A=4 B=4; A=7 B=3; A=2 B=9; A=3 B=11"},
+    {"SequenceInsert, SequenceErase", "net (double[A,B,C] x, double[A,B,C] z) => (double[A,B,r] y) <int64 i = {0}> { a = Sin(x) s = SequenceConstruct(x, z) t = SequenceInsert(s, a, i) u = SequenceErase(t) y = ConcatFromSequence<axis=2>(u) }", ABC},
+    {"Optional", "net (double[A,B,C] x) => (double[A,B,C] y) { o = Optional(x) a = OptionalGetElement(o) y = Sin(a) }", ABC},
+};
+
+/* ---- reductions ---- */
+
+static void test_reductions(void **state) {
+    (void)state;
+    static const Formula ops[] = {
+        {"ReduceSum", -2, 2}, {"ReduceMean", -2, 2}, {"ReduceMax", -2, 2}, {"ReduceMin", -2, 2}, {"ReduceProd", .5, 1.5}, {"ReduceL1", -2, 2},
+        {"ReduceL2", .3, 2}, {"ReduceLogSum", .3, 2}, {"ReduceLogSumExp", -2, 2}, {"ReduceSumSquare", -2, 2},
+    };
+    static const char *const axes[] = {"int64[1] a = {1}", "int64[2] a = {0,-1}", "int64[3] a = {0,1,2}"};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        for (int v = 0; v < 4; v++)
+            for (int keep = 0; keep < 2; keep++) {
+                char text[300];
+                const char *out = keep || v == 3 ? "p,q,r" : v == 0 ? "p,q" : v == 1 ? "p" : "";
+                if (v == 3 && keep) continue;
+                if (v == 3) snprintf(text, sizeof text, "net (double[A,B,C] x) => (double[%s] y) { y = %s<noop_with_empty_axes=1>(x) }", out, ops[i].op);
+                else snprintf(text, sizeof text, "net (double[A,B,C] x) => (double%s%s%s y) <%s> { y = %s<keepdims=%d>(x, a) }", *out ? "[" : "", out, *out ? "]" : "", axes[v], ops[i].op, keep);
+                GradCase k = {ops[i].op, text, ABC, ops[i].lo, ops[i].hi, .second = v == 0 && keep};
+                check_cases(&k, 1);
+            }
+}
+
+static void test_running(void **state) {
+    (void)state;
+    for (int v = 0; v < 8; v++) {
+        char text[300];
+        const char *op = v & 1 ? "CumProd" : "CumSum";
+        snprintf(text, sizeof text, "net (double[A,B,C] x) => (double[A,B,C] y) <int64 a = {%d}> { y = %s<exclusive=%d, reverse=%d>(x, a) }", v & 2 ? 1 : -1, op, v >> 1 & 1, v >> 2);
+        GradCase k = {op, text, ABC, .2, 1.5, .second = true};
+        check_cases(&k, 1);
+    }
+}
+
+/* ---- gathers and scatters ---- */
+
+static const GradCase gathers[] = {
+    {"Gather", "net (double[A,B,C] x, int64[3,2] i) => (double[3,2,B,C] y) { y = Gather(x, i) }", ABC, .most = 0, .second = true},
+    {"Gather, axis 1", "net (double[A,4,C] x, int64[N] i) => (double[A,N,C] y) { y = Gather<axis=1>(x, i) }",
+     "A=1 C=1 N=1; A=2 C=1 N=3; A=1 C=3 N=5; A=2 C=4 N=4; A=3 C=5 N=2; A=5 C=2 N=7; A=1 C=3 N=11; A=4 C=5 N=1; A=2 C=17 N=2; A=1 C=1 N=13", .most = 3, .second = true},
+    {"Gather, a scalar from the end", "net (double[A,B,4] x) => (double[A,B] y) <int64 i = {-2}> { y = Gather<axis=2>(x, i) }", ABC},
+    {"GatherElements", "net (double[A,4,C] x, int64[A,N,C] i) => (double[A,N,C] y) { y = GatherElements<axis=1>(x, i) }",
+     "A=1 C=1 N=1; A=2 C=1 N=3; A=1 C=3 N=5; A=2 C=4 N=4; A=3 C=5 N=2; A=5 C=2 N=7; A=1 C=3 N=11; A=4 C=5 N=1; A=2 C=17 N=2; A=1 C=1 N=13", .most = 3, .second = true},
+    {"GatherND", "net (double[3,3,C] x, int64[N,2] i) => (double[N,C] y) { y = GatherND(x, i) }", "C=1 N=1; C=2 N=1; C=1 N=3; C=3 N=2; C=2 N=5; C=7 N=3; C=5 N=4; C=4 N=7; C=11 N=2; C=3 N=9", .most = 2, .second = true},
+    {"GatherND, batch", "net (double[A,4,C] x, int64[A,2,1] i) => (double[A,2,C] y) { y = GatherND<batch_dims=1>(x, i) }", "A=1 C=1; A=2 C=1; A=1 C=3; A=2 C=4; A=3 C=5; A=5 C=2; A=7 C=3; A=4 C=5; A=2 C=17; A=3 C=1", .most = 3},
+#define SCATTER_SHAPES "A=1 C=1; A=2 C=1; A=1 C=3; A=2 C=4; A=3 C=5; A=5 C=2; A=7 C=3; A=4 C=5; A=2 C=17; A=3 C=1"
+    {"ScatterElements", "net (double[4,A,C] x, double[1,A,C] u, int64[1,A,C] i) => (double[4,A,C] y) { y = ScatterElements(x, i, u) }", SCATTER_SHAPES, .most = 3, .second = true},
+    {"ScatterElements, add", "net (double[4,A,C] x, double[3,A,C] u, int64[3,A,C] i) => (double[4,A,C] y) { y = ScatterElements<reduction=\"add\">(x, i, u) }", SCATTER_SHAPES, .most = 3, .second = true},
+    {"ScatterND", "net (double[4,A,C] x, double[2,A,C] u) => (double[4,A,C] y) <int64[2,1] i = {2,-4}> { y = ScatterND(x, i, u) }", SCATTER_SHAPES, .second = true},
+    {"ScatterND, add", "net (double[4,A,C] x, double[5,A,C] u, int64[5,1] i) => (double[4,A,C] y) { y = ScatterND<reduction=\"add\">(x, i, u) }", SCATTER_SHAPES, .most = 3, .second = true},
+    {"TopK", "net (double[A,5,C] x) => (double[A,3,C] y) <int64[1] k = {3}> { y, i = TopK<axis=1>(x, k) }", SCATTER_SHAPES, .second = true},
+    {"TopK, smallest", "net (double[A,5,C] x) => (double[A,2,C] y) <int64[1] k = {2}> { y, i = TopK<axis=1, largest=0>(x, k) }", SCATTER_SHAPES},
+    {"Compress", "net (double[A,4,C] x) => (double[A,2,C] y) <bool[4] k = {0,1,0,1}> { y = Compress<axis=1>(x, k) }", SCATTER_SHAPES},
+    {"Compress, what data decides", "net (double[A,4,C] x, bool[4] k) => (double[A,p,C] y) { y = Compress<axis=1>(x, k) }", SCATTER_SHAPES},
+    {"OneHot", "net (double[2] v, int64[A,C] i) => (double[A,C,5] y) <int64 d = {5}> { y = OneHot(i, d, v) }", SCATTER_SHAPES, .most = 6},
+    {"ReverseSequence", "net (double[4,A,C] x) => (double[4,A,C] y) { n0 = Shape<start=1, end=2>(x) three = Constant<value_ints=[3]>() n = Expand(three, n0) y = ReverseSequence(x, n) }", SCATTER_SHAPES},
+    {"Unique", "net (double[N] x) => (double[p] y) { y, i, j, k = Unique<sorted=1>(x) }", "N=1; N=2; N=3; N=4; N=5; N=6; N=7; N=8; N=9; N=11"},
+    {"NonZero, GatherND", "net (double[N,M] x) => (double[p] y) { r = Relu(x) i = NonZero(r) t = Transpose(i) y0 = GatherND(x, t) y = Sin(y0) }", NM},
+    {"TensorScatter", "net (double[A,5,C] x, double[A,2,C] u) => (double[A,5,C] y) { y = TensorScatter<axis=1>(x, u) }", SCATTER_SHAPES},
+    {"TensorScatter, positions, circular", "net (double[A,5,C] x, double[A,2,C] u, int64[A] i) => (double[A,5,C] y) { y = TensorScatter<axis=1, mode=\"circular\">(x, u, i) }", SCATTER_SHAPES, .most = 4},
+    {"Det", "net (double[N,3,3] x) => (double[N] y) { y = Det(x) }", "N=1; N=2; N=3; N=4; N=5; N=6; N=7; N=8; N=9; N=11", .second = true},
+    {"Einsum", "net (double[A,B,C] x, double[C,B,A] z) => (double[B,A] y) { y = Einsum<equation=\"abc,cbd->bd\">(x, z) }", ABC, .second = true},
+    {"Einsum, diagonal", "net (double[A,3,3] x) => (double[A,3] y) { y = Einsum<equation=\"aii->ai\">(x) }", "A=1; A=2; A=3; A=4; A=5; A=6; A=7; A=8; A=9; A=11"},
+    {"Einsum, trace and ellipsis", "net (double[A,B,3,3] x, double[B] z) => (double[A] y) { y = Einsum<equation=\"...bii,b->...\">(x, z) }", "A=1 B=1; A=2 B=1; A=1 B=3; A=2 B=4; A=3 B=5; A=5 B=2; A=7 B=3; A=4 B=5; A=2 B=17; A=3 B=1"},
+    {"Einsum, three operands", "net (double[A,B] x, double[B,C] z, double[C,A] w) => (double[A] y) { y = Einsum<equation=\"ab,bc,ca->a\">(x, z, w) }", ABC},
+};
+
+static void test_formulas(void **state) { (void)state; CHECK(formulas); }
+static void test_views(void **state) { (void)state; CHECK(views); }
+static void test_gathers(void **state) { (void)state; CHECK(gathers); }
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_unary), cmocka_unit_test(test_binary), cmocka_unit_test(test_formulas),
+                                       cmocka_unit_test(test_views), cmocka_unit_test(test_reductions), cmocka_unit_test(test_running),
+                                       cmocka_unit_test(test_gathers)};
+    return cmocka_run_group_tests(tests, NULL, report);
+}

@@ -161,7 +161,7 @@ static const char *target_port(const Bundle *k) {
     const Program *p = k->program[TP_STEP];
     const char *name = NULL;
     for (int i = 0; i < p->params.n; i++)
-        if (p->params.v[i]->space == SP_IN) name = p->port_names.v[i];
+        if (p->params.v[i]->space == SP_IN && gradc_state_index(k->t, p->port_names.v[i]) < 0) name = p->port_names.v[i];
     return name;
 }
 

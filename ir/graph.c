@@ -55,8 +55,10 @@ static const char *symbol_name(Graph *g, const char *name) {
     clean[n] = 0;
     if (!n) strcpy(clean, "D");
     const char *unique = gd_strdup(c, clean);
-    for (int i = 1; map_gets(state(c)->names, unique); i++) unique = gd_format(c, "%s_%d", clean, i);
-    map_puts(state(c)->names, unique, g);
+    /* Unique in its outermost graph: programs of one model call their sizes alike. */
+    const void *top = graph_outermost(g)->next_id;
+    for (int i = 1; map_gets(state(c)->names, gd_format(c, "%p %s", top, unique)); i++) unique = gd_format(c, "%s_%d", clean, i);
+    map_puts(state(c)->names, gd_format(c, "%p %s", top, unique), g);
     return unique;
 }
 

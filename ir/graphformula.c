@@ -123,7 +123,11 @@ static void hand_on(Formula *f, Maker *m, Node *n, const AttrDef *d, const char 
     DType t = gd_dtype_named(name);
     if (!a && d->kind == AT_DTYPE && t != DT_NONE) node_dtype(n, d->name, t);
     else if (!a) gd_formula_fail(f, "there is no attribute %s", name);
-    else if (a->kind == d->kind) n->attr[op_attr(n->op, d->name)] = *a;
+    else if (a->kind == AT_INTS && d->kind == AT_DIMS) {
+        Expr **dims = gd_new_array(m->g->c, Expr *, a->n ? a->n : 1);
+        for (int i = 0; i < a->n; i++) dims[i] = expr_int(m->g->c, a->ints[i]);
+        node_dims(n, d->name, a->n, dims);
+    } else if (a->kind == d->kind) n->attr[op_attr(n->op, d->name)] = *a;
     else if (a->kind == AT_INT && d->kind == AT_DIM) node_dim(n, d->name, expr_int(m->g->c, a->i));
     else if (a->kind == AT_INT && d->kind == AT_FLOAT) node_float(n, d->name, (double)a->i);
     else gd_formula_fail(f, "attribute %s is not of the kind that %s takes", name, d->name);

@@ -657,7 +657,206 @@ static void test_losses(void **state) {
     for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) within(loss_case, (void *)&losses[i]);
 }
 
+/* ---- metrics ---- */
+
+enum { SAMPLES = 16, CLASS_COUNT = 4, BATCHES = 3 };
+/* What the model says and what is, of all batches. yes, is: decisions at each class (one class: of a probability). */
+typedef struct Seen {
+    int n, classes;
+    double p[SAMPLES * BATCHES][CLASS_COUNT], t[SAMPLES * BATCHES][CLASS_COUNT];
+    int truth[SAMPLES * BATCHES], best[SAMPLES * BATCHES];
+    double loss; /* mean of the batches' */
+} Seen;
+typedef struct Metric {
+    const char *text, *loss;
+    bool torch;
+    double (*value)(const Seen *d);
+} Metric;
+
+static double accuracy(const Seen *d) {
+    int hits = 0;
+    for (int i = 0; i < d->n; i++) hits += d->best[i] == d->truth[i];
+    return (double)hits / d->n;
+}
+static double accuracy_but_2(const Seen *d) {
+    int hits = 0, n = 0;
+    for (int i = 0; i < d->n; i++) {
+        hits += d->truth[i] != 2 && d->best[i] == d->truth[i];
+        n += d->truth[i] != 2;
+    }
+    return (double)hits / n;
+}
+static double top_2(const Seen *d) {
+    int hits = 0;
+    for (int i = 0; i < d->n; i++) {
+        int above = 0;
+        for (int c = 0; c < d->classes; c++) above += d->p[i][c] > d->p[i][d->truth[i]];
+        hits += above < 2;
+    }
+    return (double)hits / d->n;
+}
+static double sum_over(const Seen *d, double (*f)(double, double)) {
+    double sum = 0;
+    for (int i = 0; i < d->n; i++)
+        for (int c = 0; c < d->classes; c++) sum += f(d->p[i][c], d->t[i][c]);
+    return sum;
+}
+static double absolute(double p, double t) { return fabs(p - t); }
+static double square(double p, double t) { return (p - t) * (p - t); }
+static double target_sum(double p, double t) { (void)p; return t; }
+static double target_square(double p, double t) { (void)p; return t * t; }
+static double mean_absolute(const Seen *d) { return sum_over(d, absolute) / (d->n * d->classes); }
+static double mean_square(const Seen *d) { return sum_over(d, square) / (d->n * d->classes); }
+static double root_mean_square(const Seen *d) { return sqrt(mean_square(d)); }
+static double r2(const Seen *d) {
+    double n = d->n * d->classes, m = sum_over(d, target_sum) / n;
+    return 1 - sum_over(d, square) / (sum_over(d, target_square) - n * m * m);
+}
+/* Counts of class c, of all classes together (c = -1: probabilities beyond .5). */
+typedef struct Counts { double tp, fp, tn, fn; } Counts;
+static Counts counts(const Seen *d, int only) {
+    Counts k = {0, 0, 0, 0};
+    for (int i = 0; i < d->n; i++)
+        for (int c = 0; c < d->classes; c++) {
+            if (only >= 0 && c != only) continue;
+            bool said = only >= 0 ? d->best[i] == c : d->p[i][c] > .5, is = only >= 0 ? d->truth[i] == c : d->t[i][c] > .5;
+            *(is ? said ? &k.tp : &k.fn : said ? &k.fp : &k.tn) += 1;
+        }
+    return k;
+}
+static double precision_of(Counts k) { return k.tp / fmax(k.tp + k.fp, 1); }
+static double recall_of(Counts k) { return k.tp / fmax(k.tp + k.fn, 1); }
+static double f1_of(Counts k) { return 2 * k.tp / fmax(2 * k.tp + k.fp + k.fn, 1); }
+static double iou_of(Counts k) { return k.tp / fmax(k.tp + k.fp + k.fn, 1); }
+/* Over the classes that occurred: recall asks the target alone. */
+static double macro(const Seen *d, double (*f)(Counts)) {
+    double sum = 0, n = 0;
+    for (int c = 0; c < d->classes; c++) {
+        Counts k = counts(d, c);
+        n += k.tp + k.fn + (f == recall_of ? 0 : k.fp) > 0;
+        sum += f(k);
+    }
+    return sum / n;
+}
+static double precision(const Seen *d) { return precision_of(counts(d, -1)); }
+static double recall(const Seen *d) { return recall_of(counts(d, -1)); }
+static double f1(const Seen *d) { return f1_of(counts(d, -1)); }
+static double false_negatives(const Seen *d) { return counts(d, -1).fn; }
+static double macro_precision(const Seen *d) { return macro(d, precision_of); }
+static double macro_recall(const Seen *d) { return macro(d, recall_of); }
+static double macro_f1(const Seen *d) { return macro(d, f1_of); }
+static double macro_iou(const Seen *d) { return macro(d, iou_of); }
+static double true_negatives(const Seen *d) {
+    double sum = 0;
+    for (int c = 0; c < d->classes; c++) sum += counts(d, c).tn;
+    return sum;
+}
+static double auc(const Seen *d) {
+    double x[200], y[200], area = 0, pos = 0, neg = 0;
+    for (int k = 0; k < 200; k++) {
+        double th = k == 0 ? -1e-7 : k == 199 ? 1 + 1e-7 : k / 199.0;
+        x[k] = y[k] = 0;
+        for (int i = 0; i < d->n; i++)
+            for (int c = 0; c < d->classes; c++)
+                if (d->p[i][c] > (float)th) *(d->t[i][c] > .5 ? &y[k] : &x[k]) += 1;
+    }
+    pos = y[0], neg = x[0];
+    for (int k = 0; k + 1 < 200; k++) area += (x[k] - x[k + 1]) / neg * (y[k] + y[k + 1]) / pos / 2;
+    return area;
+}
+static double mean_loss(const Seen *d) { return d->loss; }
+static double perplexity(const Seen *d) { return exp(d->loss); }
+
+#define SPARSE "sparse_categorical_crossentropy"
+static const Metric metrics[] = {
+    {"loss", SPARSE, false, mean_loss},
+    {"perplexity", SPARSE, false, perplexity},
+    {"accuracy", SPARSE, false, accuracy},
+    {"accuracy", "cross_entropy", true, accuracy},
+    {"accuracy", SPARSE " ignore_class=2", false, accuracy_but_2},
+    {"accuracy", "categorical_crossentropy", false, accuracy},
+    {"accuracy", "binary_crossentropy", false, accuracy},
+    {"top_k k=2", SPARSE, false, top_2},
+    {"top_k_categorical_accuracy k=2", "categorical_crossentropy", false, top_2},
+    {"mae", "mse", false, mean_absolute},
+    {"mse", "mae", true, mean_square},
+    {"rmse", "mse", false, root_mean_square},
+    {"r2", "mse", false, r2},
+    {"precision", "binary_crossentropy", false, precision},
+    {"recall", "binary_crossentropy", false, recall},
+    {"f1", "categorical_crossentropy", false, f1},
+    {"false_negatives", "binary_crossentropy", false, false_negatives},
+    {"precision", SPARSE, false, macro_precision},
+    {"recall", SPARSE, true, macro_recall},
+    {"f1", SPARSE, false, macro_f1},
+    {"true_negatives", SPARSE, false, true_negatives},
+    {"auc", "binary_crossentropy", false, auc},
+    {"confusion_matrix", SPARSE, false, macro_recall},
+    {"confusion_matrix", "categorical_crossentropy", false, macro_recall},
+    {"mean_iou", SPARSE, false, macro_iou},
+};
+
+/* One more batch of random predictions. */
+static void more(Seen *d, bool one, bool reals) {
+    for (int k = 0; k < SAMPLES; k++, d->n++) {
+        double sum = 0, most = -1;
+        d->truth[d->n] = one ? rnd() > .2 : (int)((rnd() + 1) * .5 * d->classes);
+        for (int c = 0; c < d->classes; c++) sum += d->p[d->n][c] = (rnd() + 1) / 2 + (d->truth[d->n] == c && !one ? .3 : 0);
+        for (int c = 0; c < d->classes; c++) {
+            if (!one) d->p[d->n][c] /= sum;
+            d->p[d->n][c] = (float)d->p[d->n][c];
+            d->t[d->n][c] = reals ? (float)rnd() : one ? d->truth[d->n] : d->truth[d->n] == c;
+            if (d->p[d->n][c] > most) most = d->p[d->n][d->best[d->n] = c];
+        }
+        if (one) d->best[d->n] = d->p[d->n][0] > .5;
+    }
+}
+
+static void metric_case(Ctx *c, void *arg) {
+    const Metric *m = arg;
+    bool sparse = strstr(m->loss, "sparse") || !strcmp(m->loss, "cross_entropy"), reals = strlen(m->loss) == 3;
+    Seen d = {.classes = !strcmp(m->loss, "binary_crossentropy") ? 1 : CLASS_COUNT};
+    const int64_t dims[2] = {SAMPLES, d.classes};
+    TrainSpec spec = {.torch = m->torch, .loss = recipe(c, m->loss)};
+    Graph *g = graph_new(c, "net");
+    Value *p = input(g, "p", F32, 2, dims), *loss = input(g, "loss", F32, 0, NULL);
+    Value *target = input(g, "target", sparse ? I64 : F32, sparse ? 1 : 2, dims);
+    Recipe r = recipe(c, m->text);
+    const char *label;
+    Value *v = metric_build(g, &spec, &r, p, target, loss, &label);
+    if (!v) gd_leave(c);
+    assert_string_equal(label, r.name);
+    graph_output(g, "value", v);
+    Net *n = net_of(g);
+    for (int b = 0; b < BATCHES; b++) {
+        float batch_loss = (float)rnd();
+        more(&d, d.classes == 1, reals);
+        for (int k = 0; k < SAMPLES; k++) {
+            int from = d.n - SAMPLES + k;
+            for (int i = 0; i < d.classes; i++) {
+                set(net_in(n, "p"), F32, k * d.classes + i, d.p[from][i]);
+                if (!sparse) set(net_in(n, "target"), F32, k * d.classes + i, d.t[from][i]);
+            }
+            if (sparse) set(net_in(n, "target"), I64, k, d.truth[from]);
+        }
+        set(net_in(n, "loss"), F32, 0, batch_loss);
+        d.loss = (d.loss * b + (double)batch_loss) / (b + 1);
+        net_run(n);
+        int out = -1;
+        for (int i = 0; i < g->out.n; i++)
+            if (!strcmp(g->out_names.v[i], "value")) out = i;
+        double got = get(n->out[out], F32, 0), want = m->value(&d);
+        if (!(fabs(got - want) <= 1e-5 * (1 + fabs(want))))
+            fail_msg("%s of %s, batch %d: %.9g, not %.9g", m->text, m->loss, b, got, want);
+    }
+}
+static void test_metrics(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) within(metric_case, (void *)&metrics[i]);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_optimizers), cmocka_unit_test(test_losses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_optimizers), cmocka_unit_test(test_losses),
+                                       cmocka_unit_test(test_metrics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,12 +90,24 @@ void verify_ramp(Ctx *c, const char *model, const char *output, VerifyData *out)
 
 /* ---- from model to outputs ---- */
 
+/* Two lists that end with NULL, and may be NULL, as one. */
+static const char **both(Ctx *c, const char **a, const char **b) {
+    int n = 0;
+    for (int k = 0; k < 2; k++)
+        for (const char **s = k ? b : a; s && *s; s++) n++;
+    const char **all = gd_new_array(c, const char *, n + 1), **to = all;
+    for (int k = 0; k < 2; k++)
+        for (const char **s = k ? b : a; s && *s; s++) *to++ = *s;
+    return all;
+}
+
 Program *verify_program(Ctx *c, const char *model, const VerifyData *d, const VerifyOptions *o) {
     const Target *t = o->target;
     FrontOptions front = {.symbolic = o->mode == VM_SYMBOLIC, .prefix = o->prefix};
     const GradcTensor **given = gd_new_array(c, const GradcTensor *, d->nin + 1);
     for (int i = 0; i < d->nin; i++) given[i] = &d->in[i];
-    if (o->mode != VM_FOLDED) front.dims = o->mode == VM_SYMBOLIC ? d->lengths : d->zeros;
+    if (o->mode == VM_STATIC) front.dims = d->zeros;
+    if (o->mode == VM_SYMBOLIC) front.dims = both(c, d->zeros, d->lengths);
     if (o->mode == VM_FOLDED) front.given = given, front.ngiven = d->nin;
     PassOptions pass = {.opt = o->opt, .numerics = NUM_DEFAULT, .threads = o->threads,
                         .machine = {t->lanes, t->registers, t->fma, t->l1, t->l2}};

@@ -369,7 +369,10 @@ static const char table_head[] =
 
 typedef struct Worst { double ulp, abs; } Worst;
 
-static int by_case(const void *a, const void *b) { return strcmp((*(const Case *const *)a)->name, (*(const Case *const *)b)->name); }
+static int by_case(const void *a, const void *b) {
+    const Case *x = *(const Case *const *)a, *y = *(const Case *const *)b;
+    return strcmp(x->name, y->name);
+}
 
 static void write_table(Run *r) {
     Text *t = text_new(r->c);
@@ -379,7 +382,8 @@ static void write_table(Run *r) {
     text_put(t, table_head);
     for (int i = 0; i < r->cases.n; i++) {
         const Result *x = &r->results[k[i] - r->cases.v];
-        if (x->state == PASSED && (x->r.ulp > 0 || x->r.abs > 0)) text_printf(t, "%s %.3g %.3g\n", k[i]->name, x->r.ulp, x->r.abs);
+        if (x->state == PASSED && (x->r.ulp > 0 || x->r.abs > 0))
+            text_printf(t, "%s %.3g %.3g\n", k[i]->name, x->r.ulp, x->r.abs);
     }
     gd_write_file(r->c, r->bless_ulp, t->s, t->n);
 }
@@ -401,10 +405,12 @@ static void hold_against_table(Run *r) {
         Result *x = &r->results[i];
         const Worst *w = map_gets(table, r->cases.v[i].name);
         if (!w) w = &exact;
-        if (x->state != PASSED || (x->r.ulp <= w->ulp + 1) || (!grew(x->r.ulp, w->ulp) && !grew(x->r.abs, w->abs))) continue;
+        if (x->state != PASSED || (!grew(x->r.abs, w->abs) && (x->r.ulp <= w->ulp + 1 || !grew(x->r.ulp, w->ulp))))
+            continue;
+        if (!w->ulp && x->r.ulp <= 1) continue;
         x->state = FAILED;
-        snprintf(x->text, sizeof x->text, "worse than in %s: %.3g ulp, %.3g absolute; there %.3g, %.3g", r->ulp, x->r.ulp, x->r.abs,
-                 w->ulp, w->abs);
+        snprintf(x->text, sizeof x->text, "worse than in %s: %.3g ulp, %.3g absolute; there %.3g, %.3g", r->ulp,
+                 x->r.ulp, x->r.abs, w->ulp, w->abs);
     }
 }
 
@@ -435,7 +441,8 @@ static int report(Run *r) {
 /* Can it link programs for OpenMP? Some compilers come without its library. */
 static void probe_openmp(Ctx *c, void *arg) {
     Build *b = arg;
-    const char *dir = tool_temp_dir(c), *source = gd_format(c, "%s/probe.c", dir), *out = gd_format(c, "%s/probe.so", dir);
+    const char *dir = tool_temp_dir(c);
+    const char *source = gd_format(c, "%s/probe.c", dir), *out = gd_format(c, "%s/probe.so", dir);
     static const char probe[] = "void probe(int *x) {\n#pragma omp parallel\n*x = 0;\n}\n";
     gd_write_file(c, source, probe, sizeof probe - 1);
     b->openmp = true;

@@ -140,6 +140,43 @@ static void import_linear_attention(Import *n) {
     if (n->nout > 1) n->out[1] = build_cast(g, loop->out[0], state_type);
 }
 
+/* For a number of channels that only the call knows: y[b, c, t] = sum over k of x[b, c, t + k] * w[c, 0, k]. */
+static Value *open_depthwise(Import *n, Value *x, Value *w, Value *bias) {
+    Graph *g = n->g;
+    Ctx *c = g->c;
+    Expr *reach = w->dim[2], *steps = expr_sub(c, x->dim[2], expr_sub(c, reach, expr_int(c, 1)));
+    Expr *dim[] = {steps, reach};
+    import_require(n, expr2(c, E_AND, expr2(c, E_EQ, x->dim[1], w->dim[0]), expr2(c, E_EQ, w->dim[1], expr_int(c, 1))),
+                   "there is one kernel a channel");
+    Node *windows = node_begin(g, "gather");
+    node_input(windows, x);
+    node_input(windows, make(g, "add", build_iota(g, I64, 2, dim, 0), build_iota(g, I64, 2, dim, 1)));
+    node_int(windows, "axis", 2);
+    Value *all = node_finish(windows); /* [B, C, T, K] */
+    Node *sum = node_begin(g, "contract");
+    node_input(sum, all);
+    node_input(sum, build_squeeze(g, w, 1));
+    node_ints(sum, "a_batch", 1, (const int64_t[]){1});
+    node_ints(sum, "b_batch", 1, (const int64_t[]){0});
+    node_ints(sum, "a_contract", 1, (const int64_t[]){3});
+    node_ints(sum, "b_contract", 1, (const int64_t[]){1});
+    Value *y = node_finish(sum);
+    if (y->rank < 0) return y;
+    y = build_transpose(g, y, (const int64_t[]){1, 0, 2});
+    return bias ? make(g, "add", y, build_unsqueeze(g, bias, 1)) : y;
+}
+
+static Value *depthwise(Graph *g, Value *x, Value *w, Value *bias, int64_t channels) {
+    Node *conv = node_begin(g, "conv");
+    node_input(conv, x);
+    node_input(conv, w);
+    if (bias) node_input(conv, bias);
+    node_ints(conv, "strides", 1, (const int64_t[]){1});
+    node_ints(conv, "dilations", 1, (const int64_t[]){1});
+    node_int(conv, "group", channels);
+    return node_finish(conv);
+}
+
 /* One kernel a channel over the input and what came before it. */
 static void import_causal_conv(Import *n) {
     Graph *g = n->g;
@@ -156,24 +193,18 @@ static void import_causal_conv(Import *n) {
                      gd_escape(c, activation, strlen(activation)));
         return;
     }
-    if (x->rank != 3 || w->rank != 3 || !is_int(w->dim[0], &channels)) {
-        import_error(n, 301, NULL, "input and kernel need 3 axes, and the number of channels must be known");
+    if (x->rank != 3 || w->rank != 3 || (bias && bias->rank != 1)) {
+        import_error(n, 301, NULL, "input and kernel need 3 axes, the bias one");
         return;
     }
     Expr *reach = expr_sub(c, w->dim[2], expr_int(c, 1)), *zero = expr_int(c, 0);
     Value *all =
         past ? build_concat(g, 2, (Value *[]){past, x}, 2)
              : build_pad(g, x, (Expr *[]){zero, zero, reach}, (Expr *[]){zero, zero, zero}, NULL, NULL);
-    Node *conv = node_begin(g, "conv");
-    node_input(conv, all);
-    node_input(conv, w);
-    if (bias) node_input(conv, bias);
-    node_ints(conv, "strides", 1, (const int64_t[]){1});
-    node_ints(conv, "dilations", 1, (const int64_t[]){1});
-    node_int(conv, "group", channels);
-    Value *y = node_finish(conv);
+    if (all->rank != 3) return;
+    Value *y = is_int(w->dim[0], &channels) ? depthwise(g, all, w, bias, channels) : open_depthwise(n, all, w, bias);
     n->out[0] = silu ? build_cast(g, make(g, "swish", wide(g, y)), x->dt) : y;
-    if (n->nout > 1 && all->rank == 3)
+    if (n->nout > 1)
         n->out[1] = build_slice_axis(g, all, 2, expr_sub(c, all->dim[2], reach), reach);
 }
 

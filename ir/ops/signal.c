@@ -49,10 +49,24 @@ static Value *transform(Graph *g, Value *x, int axis, Value *rows) {
     return y->rank < 0 ? y : build_transpose(g, y, perm);
 }
 
-/* Part `which` of the last axis, which has one (real) or two (complex) elements. */
-static Value *part(Graph *g, Value *x, int which) {
-    Value *v = build_slice_axis(g, x, x->rank - 1, expr_int(g->c, which), expr_int(g->c, 1));
+/* Element `which` of the last axis, which has one (real) or two (complex) elements. */
+static Value *part(Graph *g, Value *x, Expr *which) {
+    Value *v = build_slice_axis(g, x, x->rank - 1, which, expr_int(g->c, 1));
     return build_squeeze(g, build_cast(g, v, wide_type(x->dt)), x->rank - 1);
+}
+
+static Value *real_part(Graph *g, Value *x) { return part(g, x, expr_int(g->c, 0)); }
+
+/* NULL for a real signal; zeros for one of which only the call decides that it is real. */
+static Value *imaginary_part(Graph *g, Value *x) {
+    Expr *parts = x->dim[x->rank - 1];
+    if (is_value(parts, 1)) return NULL;
+    Value *v = part(g, x, expr_sub(g->c, parts, expr_int(g->c, 1)));
+    if (is_value(parts, 2) || v->rank < 0) return v;
+    Map *values = map_new(g->c);
+    map_puts(values, "parts", build_scalar(g, I64, parts));
+    map_puts(values, "v", v);
+    return graph_text(g, "parts == 2 ? v : 0", values, NULL);
 }
 
 /* re (and im) along an axis become complex frequencies, or signals: sum (re + i im) (cos -+ i sin). real:
@@ -81,17 +95,15 @@ static Expr *half(Ctx *c, Expr *length) {
     return expr_add(c, expr_fdiv(c, length, expr_int(c, 2)), expr_int(c, 1));
 }
 
-/* Along one axis. length: NULL, as many elements as there are (or as their half of frequencies stands for,
-   at least one). */
-/* Real or complex decides what is computed, so it must be known while compiling. */
-static bool parts_known(Import *n, Expr *last) {
-    int64_t parts;
-    if (is_int(last, &parts) && (parts == 1 || parts == 2)) return true;
-    import_error(n, is_int(last, &parts) ? 301 : 402, "the last axis has 1 element (real) or 2 (complex)",
-                 "the last axis of the signal is %s", expr_text(n->g->c, last));
-    return false;
+/* Real or complex: one part or two. An open number of parts is taken for two. */
+static void require_parts(Import *n, Expr *last) {
+    Ctx *c = n->g->c;
+    Expr *real = expr2(c, E_EQ, last, expr_int(c, 1)), *complex = expr2(c, E_EQ, last, expr_int(c, 2));
+    import_require(n, expr2(c, E_OR, real, complex), "the last axis has 1 element (real) or 2 (complex)");
 }
 
+/* Along one axis. length: NULL, as many elements as there are (or as their half of frequencies stands for,
+   at least one). */
 static Value *dft_along(Import *n, int axis, Expr *length) {
     Graph *g = n->g;
     Ctx *c = g->c;
@@ -104,9 +116,9 @@ static Value *dft_along(Import *n, int axis, Expr *length) {
     Expr *terms = expr2(c, E_MIN, size, real ? half(c, length) : length);
     x = build_slice_axis(g, x, axis, expr_int(c, 0), terms);
     if (x->rank < 0) return x;
-    Value *im = is_value(x->dim[x->rank - 1], 1) ? NULL : part(g, x, 1);
+    Value *im = imaginary_part(g, x);
     Expr *count = onesided && !inverse ? half(c, length) : length;
-    return build_cast(g, spectrum(g, part(g, x, 0), im, axis, length, count, inverse, real), x->dt);
+    return build_cast(g, spectrum(g, real_part(g, x), im, axis, length, count, inverse, real), x->dt);
 }
 
 /* Along an axis that only the data knows, from `axis` on: one of two graphs. */
@@ -145,7 +157,8 @@ static void import_dft(Import *n) {
     Value *x = n->in[0], *given = import_in(n, 1), *where = import_in(n, 2);
     int64_t at = n->opset < 20 ? import_int(n, "axis", 1) : -2;
     Expr *length = given ? scalar_input(n, given, "length") : NULL;
-    if ((given && !length) || x->rank < 2 || !parts_known(n, x->dim[x->rank - 1])) return;
+    if ((given && !length) || x->rank < 2) return;
+    require_parts(n, x->dim[x->rank - 1]);
     if (where && !import_const_scalar(n, 2, &at)) {
         Expr *which = scalar_input(n, where, "axis"), *rank = expr_int(c, x->rank);
         if (!which) return;
@@ -183,7 +196,7 @@ static void import_stft(Import *n) {
                      n->in[0]->rank);
         return;
     }
-    if (!parts_known(n, x->dim[2])) return;
+    require_parts(n, x->dim[2]);
     Expr *step = scalar_input(n, n->in[1], "step"), *zero = expr_int(c, 0), *one = expr_int(c, 1);
     Expr *length = given ? scalar_input(n, given, "length") : window ? window->dim[0] : x->dim[1];
     if (!step || !length) return;
@@ -191,14 +204,14 @@ static void import_stft(Import *n) {
                    "frames longer than the signal, or a step of 0");
     import_require(n, expr2(c, E_LT, zero, length), "frames of no elements");
     Expr *count = expr_add(c, expr_fdiv(c, expr_sub(c, x->dim[1], length), step), one);
-    bool complex = !is_value(x->dim[2], 1);
-    Value *p[2] = {NULL, NULL};
-    for (int i = 0; i <= complex; i++) {
-        p[i] = frames(g, part(g, x, i), count, length, step);
+    Value *p[2] = {real_part(g, x), imaginary_part(g, x)};
+    for (int i = 0; i < 2 && p[i]; i++) {
+        if (p[i]->rank < 0) return;
+        p[i] = frames(g, p[i], count, length, step);
         if (window) p[i] = make(g, "mul", p[i], build_cast(g, window, p[i]->dt));
         if (p[i]->rank < 0) return;
     }
-    Expr *bins = onesided && !complex ? half(c, length) : length;
+    Expr *bins = onesided ? expr_select(c, expr2(c, E_EQ, x->dim[2], one), half(c, length), length) : length;
     n->out[0] = build_cast(g, spectrum(g, p[0], p[1], 2, length, bins, false, false), n->in[0]->dt);
 }
 

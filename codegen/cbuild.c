@@ -57,8 +57,7 @@ static void write_text(Ctx *c, const char *dir, const char *name, const char *s,
 static void write_sources(Program *p, const EmitOptions *o, const char *dir, CSources *s) {
     Ctx *c = p->c;
     const char *P = prefix_of(p, o);
-    c_emit(p, o, s);
-    write_text(c, dir, gd_format(c, "%s.c", P), s->source->s, s->source->n);
+    c_emit(p, o, gd_format(c, "%s/%s.c", dir, P), s);
     write_text(c, dir, gd_format(c, "%s.h", P), s->header->s, s->header->n);
     if (!o->table) return;
     write_text(c, dir, "program.h", gd_text_program_h, strlen(gd_text_program_h));
@@ -74,13 +73,13 @@ static const char *folder_of(Ctx *c, const char *path) {
 static char *write_weights(Program *p, const EmitOptions *o, const char *dir, const CSources *s,
                            const char *file, const char *object) {
     Ctx *c = p->c;
-    if (!s->blob) return NULL;
-    if (o->weights == WEIGHTS_FILE) gd_write_file(c, file, s->blob, s->blob_bytes);
+    if (!s->blob.bytes) return NULL;
+    if (o->weights == WEIGHTS_FILE) blob_write(c, &s->blob, file);
     if (o->weights != WEIGHTS_OBJECT) return NULL;
     Args a = tool_compiler(c);
     add(c, &a, "-fPIC");
     add(c, &a, NULL);
-    weights_object(c, a.v, dir, prefix_of(p, o), s->blob, s->blob_bytes, object);
+    blob_object(c, &s->blob, a.v, dir, prefix_of(p, o), false, object);
     return gd_strdup(c, object);
 }
 
@@ -90,7 +89,7 @@ static void emit_sources(Program *p, const EmitOptions *o, const char *dir) {
     if (mkdir(dir, 0777) && errno != EEXIST) gd_fail(c, 106, NULL, "%s: %s", dir, strerror(errno));
     write_sources(p, o, dir, &s);
     const char *P = prefix_of(p, o);
-    if (s.blob)
+    if (s.blob.bytes)
         write_weights(p, o, tool_temp_dir(c), &s, gd_format(c, "%s/%s.weights", dir, P),
                       gd_format(c, "%s/%s_weights.o", dir, P));
 }

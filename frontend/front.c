@@ -84,8 +84,12 @@ static const char *graph_name(Ctx *c, const FrontFile *f, const FrontOptions *o)
 Graph *front_graph(Ctx *c, const FrontFile *f, const FrontOptions *o) {
     const char *path = strcmp(f->path, "-") ? f->path : NULL;
     Graph *g;
+    PbModel *m;
     switch (f->format) {
-    case FF_ONNX: return onnx_graph(c, pb_model(c, f->bytes, f->n), path, graph_name(c, f, o), o);
+    case FF_ONNX:
+        m = pb_model(c, f->bytes, f->n); /* a copy, tensors and all */
+        if (o->last) gd_release(c, f->bytes);
+        return onnx_graph(c, m, path, graph_name(c, f, o), o);
     case FF_ONNX_TEXT: return onnx_graph(c, pb_model_text(c, f->bytes, f->n), path, graph_name(c, f, o), o);
     case FF_GRAPH_TEXT:
         g = graph_parse(c, f->bytes, f->n);

@@ -20,6 +20,7 @@ typedef struct FrontOptions {
     bool states;
     /* Layers behave as in training: dropout drops, normalisation uses and moves the batch's statistics. Asks for states. */
     bool training;
+    bool last;     /* the file's bytes are not needed for another graph: they are given back */
     const char *prefix; /* the graph's name, an identifier; NULL: made from the file's name */
 } FrontOptions;
 

@@ -40,6 +40,7 @@ void build_read(Build *b) {
     if (!b->g->path) gd_fail(b->c, 601, "gradc_load", "no model was given");
     double start = session_now();
     b->file = front_open(b->c, b->g->path);
+    b->front.last = b->pass.release;
     if (b->file.format != FF_LOOP_TEXT) b->graph = front_graph(b->c, &b->file, &b->front);
     else {
         b->program = loop_parse(b->c, b->file.bytes, b->file.n);

@@ -4,18 +4,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 typedef struct Chunk Chunk;
 struct Chunk { Chunk *next; size_t used, size; };
+/* A block large enough to be a mapping of its own stands behind this. */
+typedef struct Big Big;
+struct Big { Big *next, *last; size_t mapped, bytes; };
 typedef struct Deferred Deferred;
 struct Deferred { Deferred *next; void (*fn)(void *); void *arg; };
 
 struct Ctx {
     Chunk *chunks;
+    Big *bigs;
     size_t bytes;
+    int64_t allocations;
     Budget budget;
     double deadline;
     Deferred *deferred;
@@ -26,7 +32,7 @@ struct Ctx {
     Diag emergency; /* for running out of memory while saying so */
 };
 
-enum { ALIGN = 16, CHUNK = 64 << 10 };
+enum { ALIGN = 16, CHUNK = 64 << 10, BIG = 64 << 10, BIG_HEAD = 64, TEXT_FLUSH = 1 << 20 };
 
 static const struct { int code, status; const char *title; } codes[] = {
 #define E(code, status, title) {code, status, title},
@@ -55,6 +61,7 @@ void gd_close(Ctx *c) {
     if (!c) return;
     for (Deferred *d = c->deferred; d; d = d->next) d->fn(d->arg);
     for (Chunk *k = c->chunks, *next; k; k = next) { next = k->next; free(k); }
+    for (Big *b = c->bigs, *next; b; b = next) { next = b->next; munmap(b, b->mapped); }
     free(c);
 }
 
@@ -127,6 +134,7 @@ const char *gd_where(const Ctx *c) { return c->where; }
 void gd_set_stage(Ctx *c, const char *stage) { c->stage = stage; }
 const Budget *gd_budget(const Ctx *c) { return &c->budget; }
 size_t gd_bytes_used(const Ctx *c) { return c->bytes; }
+int64_t gd_allocations(const Ctx *c) { return c->allocations; }
 void **gd_slot(Ctx *c, int slot) { return &c->slots[slot]; }
 
 void gd_check_time(Ctx *c) {
@@ -157,18 +165,46 @@ void gd_scratch(Ctx *c, void (*fn)(Ctx *, void *), void *arg) {
     Budget b = c->budget;
     b.max_bytes -= c->bytes;
     if (!b.max_bytes) b.max_bytes = 1;
+    b.fail_at = b.fail_at > c->allocations ? b.fail_at - c->allocations : 0;
     if (!(*s = gd_open(&b))) exhausted(c, 506, "out of memory", NULL);
     gd_defer(c, close_scratch, s);
-    if (gd_enter(*s, fn, arg)) {
+    int status = gd_enter(*s, fn, arg);
+    c->allocations += (*s)->allocations;
+    if (status) {
         const Diag *d = gd_diag(*s, 0);
         gd_fail(c, d->code, d->help, "%s", d->message);
     }
     close_scratch(s);
 }
 
+static void *alloc_big(Ctx *c, size_t bytes) {
+    size_t mapped = bytes + BIG_HEAD;
+    Big *b = bytes < SIZE_MAX - BIG_HEAD ? mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                         : MAP_FAILED;
+    if (b == MAP_FAILED) exhausted(c, 506, "out of memory", NULL);
+    *b = (Big){c->bigs, NULL, mapped, bytes};
+    if (c->bigs) c->bigs->last = b;
+    c->bigs = b;
+    c->bytes += bytes;
+    return (char *)b + BIG_HEAD;
+}
+
+void gd_release(Ctx *c, const void *p) {
+    Big *b = c->bigs;
+    while (b && (const char *)b + BIG_HEAD != p) b = b->next;
+    if (!b) return;
+    if (b->last) b->last->next = b->next;
+    else c->bigs = b->next;
+    if (b->next) b->next->last = b->last;
+    c->bytes -= b->bytes;
+    munmap(b, b->mapped);
+}
+
 static void *alloc(Ctx *c, size_t bytes, size_t align) {
+    if (++c->allocations == c->budget.fail_at) exhausted(c, 506, "out of memory", NULL);
     if (bytes > c->budget.max_bytes || c->bytes > c->budget.max_bytes - bytes)
         exhausted(c, 501, "the compilation needs more memory than it may use", "raise it with --max-memory");
+    if (bytes >= BIG) return alloc_big(c, bytes);
     Chunk *k = c->chunks;
     size_t at = k ? ((uintptr_t)k + k->used + align - 1) / align * align - (uintptr_t)k : 0;
     if (!k || at > k->size || bytes > k->size - at) {
@@ -264,6 +300,8 @@ static int *slot(const Map *m, uint64_t hash, const void *key, size_t n) {
     }
 }
 
+int map_count(const Map *m) { return m->entries.n; }
+void *map_value(const Map *m, int i) { return m->entries.v[i].value; }
 bool map_has(const Map *m, const void *key, size_t n) { return m->nslots && *slot(m, gd_hash(key, n), key, n); }
 void *map_get(const Map *m, const void *key, size_t n) {
     int e = m->nslots ? *slot(m, gd_hash(key, n), key, n) : 0;
@@ -293,11 +331,17 @@ Text *text_new(Ctx *c) {
     t->s = gd_alloc(c, t->cap);
     return t;
 }
+void text_flush(Text *t) {
+    if (t->file) gd_file_put(t->file, t->s, t->n);
+    if (t->file) t->n = 0;
+}
 void text_putn(Text *t, const char *s, size_t n) {
+    if (t->n + n >= TEXT_FLUSH) text_flush(t);
     if (t->n + n + 1 > t->cap) {
         size_t cap = 2 * (t->n + n + 1);
         char *p = gd_alloc(t->c, cap);
         memcpy(p, t->s, t->n);
+        gd_release(t->c, t->s);
         t->s = p;
         t->cap = cap;
     }
@@ -354,21 +398,58 @@ char *gd_read_file(Ctx *c, const char *path, size_t max, size_t *n) {
     return p;
 }
 
-void gd_write_file(Ctx *c, const char *path, const void *bytes, size_t n) {
+struct GdFile {
+    Ctx *c;
+    const char *path;
+    char *temp; /* NULL: closed */
+    int fd;
+};
+
+static void drop_file(void *arg) {
+    GdFile *f = arg;
+    if (f->fd >= 0) close(f->fd);
+    if (f->temp) unlink(f->temp);
+    f->fd = -1;
+    f->temp = NULL;
+}
+
+static GD_NORETURN void file_fail(GdFile *f) {
+    int e = errno;
+    drop_file(f);
+    gd_fail(f->c, 106, NULL, "%s: %s", f->path, strerror(e));
+}
+
+GdFile *gd_file_open(Ctx *c, const char *path) {
+    GdFile *f = gd_new(c, GdFile);
     char *temp = gd_format(c, "%s.XXXXXX", path);
-    int fd = mkstemp(temp);
-    if (fd < 0) gd_fail(c, 106, NULL, "%s: %s", path, strerror(errno));
+    *f = (GdFile){.c = c, .path = gd_strdup(c, path), .fd = -1};
+    gd_defer(c, drop_file, f);
+    if ((f->fd = mkstemp(temp)) < 0) file_fail(f);
+    f->temp = temp;
     mode_t mask = umask(0);
     umask(mask);
-    fchmod(fd, 0666 & ~mask);
-    size_t at = 0;
-    for (ssize_t k; at < n; at += (size_t)k)
-        if ((k = write(fd, (const char *)bytes + at, n - at)) < 0) break;
-    bool ok = at == n && !fsync(fd);
-    ok = !close(fd) && ok;
-    if (!ok || rename(temp, path)) {
-        int e = errno;
-        unlink(temp);
-        gd_fail(c, 106, NULL, "%s: %s", path, strerror(e));
+    fchmod(f->fd, 0666 & ~mask);
+    return f;
+}
+
+void gd_file_put(GdFile *f, const void *bytes, size_t n) {
+    for (size_t at = 0; at < n;) {
+        ssize_t k = write(f->fd, (const char *)bytes + at, n - at);
+        if (k < 0 && errno != EINTR) file_fail(f);
+        if (k > 0) at += (size_t)k;
     }
+}
+
+void gd_file_close(GdFile *f) {
+    bool ok = !fsync(f->fd);
+    ok = !close(f->fd) && ok;
+    f->fd = -1;
+    if (!ok || rename(f->temp, f->path)) file_fail(f);
+    f->temp = NULL;
+}
+
+void gd_write_file(Ctx *c, const char *path, const void *bytes, size_t n) {
+    GdFile *f = gd_file_open(c, path);
+    gd_file_put(f, bytes, n);
+    gd_file_close(f);
 }

@@ -1,7 +1,7 @@
 /* Memory, text, diagnostics and limits: what everything else stands on.
 
    A Ctx is one compilation. It owns one arena: everything allocated lives until the compilation ends, nothing is
-   freed singly. Allocation never returns NULL: on exhaustion (or a reached limit, or an internal error) control
+   freed singly, but for large blocks (weights, files), which gd_release gives back. Allocation never returns NULL: on exhaustion (or a reached limit, or an internal error) control
    leaves through the jump that gd_enter set, so no caller checks. Resources other than memory (files, processes,
    modules) are registered with gd_defer, which runs them when the Ctx ends, last one first.
 
@@ -34,6 +34,7 @@ typedef struct Budget {
     int64_t max_nodes;   /* graph nodes after inlining            default 1,000,000 */
     double max_seconds;  /* wall time                             default none */
     size_t max_folded;   /* bytes of constants made by folding    default 1 GiB */
+    int64_t fail_at;     /* tests: the allocation with this number finds no memory   default none */
 } Budget;
 
 typedef struct Diag {
@@ -69,6 +70,7 @@ void gd_defer(Ctx *c, void (*fn)(void *), void *arg);
    ends the caller too. */
 void gd_scratch(Ctx *c, void (*fn)(Ctx *scratch, void *arg), void *arg);
 size_t gd_bytes_used(const Ctx *c);
+int64_t gd_allocations(const Ctx *c); /* how many there were so far */
 /* State that a file of ir/ keeps for the whole compilation (its tables); zero at first. */
 enum { SLOT_EXPR, SLOT_MATH, SLOT_GRAPH, SLOTS };
 void **gd_slot(Ctx *c, int slot);
@@ -77,6 +79,9 @@ void **gd_slot(Ctx *c, int slot);
 void *gd_alloc(Ctx *c, size_t bytes);
 void *gd_alloc_aligned(Ctx *c, size_t bytes);
 void *gd_alloc_array(Ctx *c, size_t n, size_t size); /* checked n*size */
+/* Nothing will read the block at p (NULL: none) any more. Gives back what is large enough to be a mapping of its own
+   (64 KiB); other pointers, also those that are not of this Ctx, are left alone. */
+void gd_release(Ctx *c, const void *p);
 #define gd_new(c, T) ((T *)gd_alloc((c), sizeof(T)))
 #define gd_new_array(c, T, n) ((T *)gd_alloc_array((c), (size_t)(n), sizeof(T)))
 char *gd_strdup(Ctx *c, const char *s);
@@ -97,17 +102,28 @@ Map *map_new(Ctx *c);
 void *map_get(const Map *m, const void *key, size_t n);   /* NULL when absent */
 bool map_has(const Map *m, const void *key, size_t n);
 void map_put(Map *m, const void *key, size_t n, void *value); /* copies the key; replaces */
+int map_count(const Map *m);
+void *map_value(const Map *m, int i);                     /* of the i-th key put */
 #define map_gets(m, s) map_get((m), (s), strlen(s))
 #define map_puts(m, s, v) map_put((m), (s), strlen(s), (v))
 static inline void *map_getp(const Map *m, const void *p) { return map_get(m, &p, sizeof p); }
 static inline void map_putp(Map *m, const void *p, void *v) { map_put(m, &p, sizeof p, v); }
 uint64_t gd_hash(const void *bytes, size_t n);
 
-/* Text being written. Lives in the arena; s is always NUL-terminated. */
-typedef struct Text { Ctx *c; char *s; size_t n, cap; } Text;
+/* A file being written, all or nothing: a temporary file in the same directory, which gd_file_close syncs and renames. What
+   is not closed when the Ctx ends is removed. Leave with E106. */
+typedef struct GdFile GdFile;
+GdFile *gd_file_open(Ctx *c, const char *path);
+void gd_file_put(GdFile *f, const void *bytes, size_t n);
+void gd_file_close(GdFile *f);
+
+/* Text being written. Lives in the arena; s is always NUL-terminated and moves when it grows. Where there is a file behind
+   it, it goes there whenever there is enough of it, and s is what is left: text_flush. */
+typedef struct Text { Ctx *c; char *s; size_t n, cap; GdFile *file; } Text;
 Text *text_new(Ctx *c);
 void text_put(Text *t, const char *s);
 void text_putn(Text *t, const char *s, size_t n);
+void text_flush(Text *t);
 void text_printf(Text *t, const char *fmt, ...) GD_PRINTF(2, 3);
 
 /* Checked arithmetic: leave with E505 on overflow. */
@@ -116,6 +132,6 @@ int64_t gd_add(Ctx *c, int64_t a, int64_t b);
 
 /* Whole files. gd_read_file leaves with E101 when it cannot; a regular file of at most max bytes. */
 char *gd_read_file(Ctx *c, const char *path, size_t max, size_t *n);
-/* All or nothing: temporary file in the same directory, fsync, rename. Leaves with E106. */
+/* gd_file_open, put, close. */
 void gd_write_file(Ctx *c, const char *path, const void *bytes, size_t n);
 #endif

@@ -3,7 +3,8 @@
    Needs: nodes in order, so that going backwards every use is seen before what it uses.
    Promises: what is left is needed by an output of the graph, by a node with an effect (a check), or by the
    size of something needed: a node that defines symbols is kept exactly when one of them is used. Inputs
-   stay: they are the interface. One pass over the nodes, so it ends.
+   stay: they are the interface. The memory of constants that are gone is given back where that is asked for
+   (PassOptions.release). One pass over the nodes, so it ends.
 
      a = relu x                        b = abs x
      b = abs x            ->           output b
@@ -85,12 +86,27 @@ static void sweep(Dce *d, Graph *g) {
     g->nodes.n -= kept;
 }
 
+/* Constants may share their data (a reshape of one): it goes with the last of them. */
+static void release_unneeded(Dce *d, Graph *g) {
+    Map *kept = map_new(d->c);
+    for (int i = 0; i < g->states.n; i++)
+        if (g->states.v[i]->from) map_putp(kept, g->states.v[i]->from->data, g);
+    for (int i = 0; i < map_count(d->values); i++) {
+        const Value *v = map_value(d->values, i);
+        if (v->data) map_putp(kept, v->data, g);
+    }
+    for (int i = 0; i < g->consts.n; i++) {
+        const void *data = g->consts.v[i]->data;
+        if (!map_getp(kept, data)) gd_release(d->c, data);
+    }
+}
+
 void pass_dce(Graph *g, const PassOptions *o) {
-    (void)o;
     Dce d = {g->c, map_new(g->c), map_new(g->c), expr_mark(g->c)};
     int n = 0;
     for (int i = 0; i < g->in.n; i++) need_value(&d, g->in.v[i]);
     sweep(&d, g);
+    if (o->release) release_unneeded(&d, g);
     for (int i = 0; i < g->consts.n; i++)
         if (map_getp(d.values, g->consts.v[i])) g->consts.v[n++] = g->consts.v[i];
     g->consts.n = n;

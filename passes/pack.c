@@ -112,13 +112,21 @@ static bool use_stmt(void *arg, Stmt *s) {
     return true;
 }
 
+static void release_unread(Program *p, const Map *read) {
+    Map *kept = map_new(p->c);
+    for (int i = 0; i < p->consts.n; i++)
+        if (map_getp(read, p->consts.v[i])) map_putp(kept, p->consts.v[i]->data, p);
+    for (int i = 0; i < p->consts.n; i++)
+        if (!map_getp(kept, p->consts.v[i]->data)) gd_release(p->c, p->consts.v[i]->data);
+}
+
 void pass_pack(Program *p, const PassOptions *o) {
-    (void)o;
     Pack t = {.p = p, .c = p->c, .made = map_new(p->c)};
     pack_block(&t, &p->body);
     Used u = {map_new(p->c), expr_mark(p->c)};
     block_walk(&p->body, use_stmt, &u);
     int n = 0;
+    if (o->release) release_unread(p, u.map);
     for (int i = 0; i < p->consts.n; i++)
         if (map_getp(u.map, p->consts.v[i])) p->consts.v[n++] = p->consts.v[i];
     p->consts.n = n;

@@ -21,6 +21,7 @@ typedef struct PassOptions {
     Numerics numerics;
     Machine machine;
     int threads;                /* hint only: 1 makes no parallel loops; results never depend on it */
+    bool release;               /* nobody but the resulting program reads the graph's constants: dropped ones are given back */
     TrainPart train;            /* which program of a trainable model; TP_NONE: the model as it is */
     const char *grad;           /* LOSS or LOSS:NAME,...: outputs d_NAME are added (all float inputs); may be NULL */
     const char *const *skip;    /* names of passes left out, NULL-ended; may be NULL */

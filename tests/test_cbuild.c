@@ -93,8 +93,8 @@ static void sources(Ctx *c, void *arg) {
     bool given = w == WEIGHTS_FILE || w == WEIGHTS_EXTERN;
     if (w == WEIGHTS_EXTERN) {
         CSources s;
-        c_emit(parse(c, dense), &o, &s);
-        gd_write_file(c, file, s.blob, s.blob_bytes);
+        c_emit(parse(c, dense), &o, NULL, &s);
+        blob_write(c, &s.blob, file);
     }
     run_tool(c, out, "gcc", "-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-O2",
              gd_format(c, "%s/user.c", dir), gd_format(c, "%s/dense.c", dir),
@@ -118,8 +118,8 @@ static void deterministic_body(Ctx *c, void *arg) {
     CSources a, b;
     EmitOptions o = options(c, WEIGHTS_EMBED);
     o.table = true;
-    c_emit(parse(c, dense), &o, &a);
-    c_emit(parse(c, dense), &o, &b);
+    c_emit(parse(c, dense), &o, NULL, &a);
+    c_emit(parse(c, dense), &o, NULL, &b);
     assert_string_equal(a.source->s, b.source->s);
     assert_string_equal(a.header->s, b.header->s);
     assert_null(strstr(a.source->s, "malloc"));

@@ -160,7 +160,7 @@ static void wrong_options(void **state) {
     j.o.stop_after = "nothing";
     assert_int_equal(run_job(&c, &j), EXIT_USAGE);
     assert_string_equal(gd_diag(c, 0)->message, "--stop-after: no pass is named nothing");
-    assert_non_null(strstr(gd_diag(c, 0)->help, "infer, grad"));
+    assert_non_null(strstr(gd_diag(c, 0)->help, "infer, train, grad"));
     gd_close(c);
     j = (Job){.o = usual};
     j.o.skip = (const char *const[]){"plan", NULL};

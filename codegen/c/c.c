@@ -132,28 +132,31 @@ static void put_helpers(Gen *g, Text *t) {
     text_put(t, "\n#endif\n");
 }
 
-void c_emit(Program *p, const EmitOptions *o, CSources *out) {
+void c_emit(Program *p, const EmitOptions *o, const char *path, CSources *out) {
     Gen *g = gen_new(p, o);
     if (o->table && g->raw_weights && (!o->main || o->weights == WEIGHTS_EXTERN))
         gd_fail(g->c, 601, "use --weights embed or object",
                 "what is called by a table must carry its weights");
-    Text *data = text_new(g->c), *code = text_new(g->c), *source = text_new(g->c), *header = text_new(g->c);
-    g->out = data;
-    put_consts(g);
+    Text *code = text_new(g->c), *source = text_new(g->c), *header = text_new(g->c);
+    name_consts(g);
     g->out = code;
     for (int i = 0; i < g->nest_list.n; i++) put_nest(g, g->nest_list.v[i]);
     if (o->profile) put_profile(g);
     put_run(g);
     put_typed(g);
     if (o->table) put_table(g);
+    if (path) source->file = gd_file_open(g->c, path);
     put_prologue(g, source);
     put_helpers(g, source);
-    text_putn(source, data->s, data->n);
+    g->out = source;
+    put_consts(g);
     text_putn(source, code->s, code->n);
+    text_flush(source);
+    if (path) gd_file_close(source->file);
     g->out = header;
     put_header(g);
-    *out = (CSources){
-        .source = source, .header = header, .blob = g->blob, .blob_bytes = g->blob ? g->blob_bytes : 0};
+    *out = (CSources){.source = path ? NULL : source, .header = header};
+    if (o->weights != WEIGHTS_EMBED && o->weights != WEIGHTS_HOST) out->blob = g->blob;
     if (o->weights != WEIGHTS_HOST) return;
     out->nconstants = g->consts.n;
     out->constants = gd_new_array(g->c, const void *, g->consts.n);

@@ -2,41 +2,26 @@
 #include "gen.h"
 #include <inttypes.h>
 
-enum { ALIGN = 64 };
-
 static size_t elements(Gen *g, const Buf *b) {
     int64_t n;
     if (!is_int(buf_size(g->c, b), &n)) gd_bug(g->c, "C: the size of constant %s is not known", b->name);
     return (size_t)n;
 }
-static size_t bytes_of(Gen *g, const Buf *b) {
-    return (size_t)gd_mul(g->c, (int64_t)elements(g, b), gd_dtypes[b->dt].bytes);
-}
 
 void place_consts(Gen *g, Uses *u) {
-    g->placed = map_new(g->c);
     for (int i = 0; i < u->bufs.n; i++) {
         Buf *b = u->bufs.v[i].buf;
         if (b->space != SP_CONST) continue;
         vec_push(g->c, &g->consts, b);
-        map_putp(g->placed, b, (void *)(uintptr_t)(g->blob_bytes + 1));
-        g->blob_bytes += (size_t)gd_add(g->c, (int64_t)bytes_of(g, b), ALIGN - 1) & ~(size_t)(ALIGN - 1);
+        blob_add(g->c, &g->blob, b);
     }
-    g->raw_weights = g->blob_bytes && (g->o->weights == WEIGHTS_FILE || g->o->weights == WEIGHTS_EXTERN);
-    if (!g->blob_bytes || g->o->weights == WEIGHTS_EMBED || g->o->weights == WEIGHTS_HOST) return;
-    char *blob = gd_alloc_aligned(g->c, g->blob_bytes);
-    for (int i = 0; i < g->consts.n; i++) {
-        Buf *b = g->consts.v[i];
-        size_t n = bytes_of(g, b);
-        if (n) memcpy(blob + (uintptr_t)map_getp(g->placed, b) - 1, b->data, n);
-    }
-    g->blob = blob;
+    g->raw_weights = g->blob.bytes && (g->o->weights == WEIGHTS_FILE || g->o->weights == WEIGHTS_EXTERN);
 }
 
 const char *const_pointer(Gen *g, Buf *b) {
-    uintptr_t at = (uintptr_t)map_getp(g->placed, b);
+    size_t at = blob_at(&g->blob, b);
     const char *e = c_elem(b->dt);
-    if (!at) gd_bug(g->c, "C: constant %s was not placed", b->name);
+    if (at == SIZE_MAX) gd_bug(g->c, "C: constant %s was not placed", b->name);
     switch (g->o->weights) {
     case WEIGHTS_EMBED: return spelling(g, &b->data, b->name);
     case WEIGHTS_HOST:
@@ -45,12 +30,12 @@ const char *const_pointer(Gen *g, Buf *b) {
         return NULL;
     case WEIGHTS_OBJECT:
         return gd_format(g->c, "(const %s *)(const void *)(%s_weights + %llu)", e, g->prefix,
-                         (unsigned long long)at - 1);
+                         (unsigned long long)at);
     default: {
         int nin = 0;
         for (int i = 0; i < g->p->params.n; i++) nin += g->p->params.v[i]->space == SP_IN;
         return gd_format(g->c, "(const %s *)(const void *)((const unsigned char *)ins[%d] + %llu)", e, nin,
-                         (unsigned long long)at - 1);
+                         (unsigned long long)at);
     }
     }
 }
@@ -125,8 +110,7 @@ static int element_text(Gen *g, char *s, DType t, uint64_t bits) {
 
 static void put_array(Gen *g, Buf *b) {
     size_t n = elements(g, b), size = (size_t)gd_dtypes[b->dt].bytes, column = 0;
-    const char *name = name_take(g, gd_format(g->c, "%s_data", b->name));
-    map_putp(g->spelled, &b->data, (void *)name);
+    const char *name = spelling(g, &b->data, b->name);
     text_put(g->out, "\n");
     if (b->label) {
         text_put(g->out, "/* ");
@@ -134,7 +118,6 @@ static void put_array(Gen *g, Buf *b) {
         text_put(g->out, " */\n");
     }
     text_printf(g->out, "static const %s %s[%zu] LINE = {", c_elem(b->dt), name, n ? n : 1);
-    if (not_finite(b, n)) g->math = true;
     char s[80];
     for (size_t i = 0; i < n; i++) {
         int k = element_text(g, s, b->dt, gd_load_bits(b->dt, (const char *)b->data + i * size));
@@ -149,6 +132,15 @@ static void put_array(Gen *g, Buf *b) {
         column += (size_t)k;
     }
     text_put(g->out, n ? "};\n" : "0};\n");
+}
+
+/* Before anything is written: code uses the names, and the head must know of <math.h>. */
+void name_consts(Gen *g) {
+    for (int i = 0; i < g->consts.n && g->o->weights == WEIGHTS_EMBED; i++) {
+        Buf *b = g->consts.v[i];
+        map_putp(g->spelled, &b->data, (void *)name_take(g, gd_format(g->c, "%s_data", b->name)));
+        if (not_finite(b, elements(g, b))) g->math = true;
+    }
 }
 
 void put_consts(Gen *g) {
@@ -167,7 +159,7 @@ void put_consts(Gen *g) {
         text_printf(
             g->out,
             "\n/* %zu bytes, from an object of their own. */\nextern const unsigned char %s_weights[];\n",
-            g->blob_bytes, g->prefix);
+            g->blob.bytes, g->prefix);
         break;
     default: break;
     }

@@ -63,7 +63,7 @@ static void put_members(Gen *g, Space space) {
     }
     if (space == SP_IN && g->raw_weights) {
         text_printf(t, "    const void *weights; /* the %zu bytes of %s.weights, on a multiple of 64 */\n",
-                    g->blob_bytes, g->prefix);
+                    g->blob.bytes, g->prefix);
         any = true;
     }
     if (!any) text_put(t, "    int unused;\n");
@@ -86,7 +86,7 @@ void put_header(Gen *g) {
         text_printf(t,
                     "/* Enough for all sizes that the inputs may have. */\n#define %s_ARENA_BYTES %lld\n\n",
                     M, (long long)most);
-    if (g->raw_weights) text_printf(t, "#define %s_WEIGHTS_BYTES %zu\n\n", M, g->blob_bytes);
+    if (g->raw_weights) text_printf(t, "#define %s_WEIGHTS_BYTES %zu\n\n", M, g->blob.bytes);
     text_printf(t, "typedef struct %s_inputs {\n", P);
     put_members(g, SP_IN);
     text_printf(t,

@@ -72,9 +72,7 @@ typedef struct Gen {
     Map *widths;                 /* Var* of a vector of bools -> bytes a lane of its mask */
     Uses *uses;                  /* of the open function */
     VEC(Buf *) consts;           /* used, in order */
-    Map *placed;                 /* SP_CONST Buf* -> its offset in the blob, plus one */
-    const void *blob;
-    size_t blob_bytes;
+    Blob blob;                   /* all constants, wherever they are put */
     bool raw_weights; /* one more entry of ins is the blob */
     bool in_parallel; /* a failed check leaves through `skip` */
     const char *status, *skip, *iteration;
@@ -179,6 +177,7 @@ enum { HEAP_START = 65536 }; /* bytes of tail to begin with */
 
 /* ---- data.c ---- */
 void place_consts(Gen *g, Uses *u);
+void name_consts(Gen *g);
 void put_consts(Gen *g);
 const char *const_pointer(Gen *g, Buf *b);
 

@@ -40,6 +40,14 @@ static void link_objects(Gen *g, bool shared, const char *path) {
         gd_write_file(c, o, LLVMGetBufferStart(m), LLVMGetBufferSize(m));
         vec_push(c, &a, o);
     }
+    if (g->apart) {
+        ToolArgs as = tool_compiler(c);
+        const char *o = gd_format(c, "%s/weights.o", dir);
+        vec_push(c, &as, "-fPIC");
+        vec_push(c, &as, NULL);
+        blob_object(c, &g->blob, as.v, dir, g->prefix, true, o);
+        vec_push(c, &a, o);
+    }
     if (!shared || g->heap) vec_push(c, &a, tool_runtime(c, "libgradc_runtime.a"));
     const char *const rest[] = {"-lm", "-o", out, g->o->openmp ? "-lgomp" : NULL, NULL};
     for (int i = 0; i < 5; i++) vec_push(c, &a, rest[i]);
@@ -58,7 +66,7 @@ static void link_objects(Gen *g, bool shared, const char *path) {
 static void write_weights(Gen *g, const char *path) {
     const char *slash = strrchr(path, '/');
     int n = slash ? (int)(slash - path) + 1 : 0;
-    gd_write_file(g->c, gd_format(g->c, "%.*s%s.weights", n, path, g->prefix), g->blob, g->blob_bytes);
+    blob_write(g->c, &g->blob, gd_format(g->c, "%.*s%s.weights", n, path, g->prefix));
 }
 
 static void llvm_write(Program *p, const EmitOptions *o, Emit kind, const char *path) {
@@ -66,8 +74,9 @@ static void llvm_write(Program *p, const EmitOptions *o, Emit kind, const char *
     bool linked = kind == EMIT_EXE || kind == EMIT_SO;
     if (kind == EMIT_C) gd_fail(p->c, 601, "use --backend c", "the LLVM back end writes no C");
     Gen *g = gen_open(p, o, false, linked ? UNITS : 1);
+    g->linked = linked;
     gen_build(g);
-    if (g->blob && o->weights == WEIGHTS_FILE) write_weights(g, path);
+    if (g->blob.bytes && o->weights == WEIGHTS_FILE) write_weights(g, path);
     switch (kind) {
     case EMIT_EXE: case EMIT_SO:
         gen_compile(g, LLVMObjectFile);

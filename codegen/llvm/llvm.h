@@ -37,6 +37,7 @@ typedef struct Gen {
     LLVMTargetMachineRef tm;
     LLVMTargetDataRef layout;
     const char *tune; /* a processor to order instructions for, or NULL */
+    bool linked;    /* the units' objects are linked here */
     bool jit;       /* for this process: constants are where the program has them */
     bool has_half;    /* the machine converts f16 */
     bool has_minimum; /* the machine's min and max propagate NaN and order zeros */
@@ -47,10 +48,9 @@ typedef struct Gen {
     uint32_t nmemo;
     VEC(struct { uint32_t id; Memo old; }) trail;
     uint32_t fns, stmts;
-    Map *weights;   /* Buf -> its offset in the blob, plus one */
-    size_t blob_bytes;
+    Blob blob;           /* the constants, but for the JIT */
     bool extern_weights; /* the blob is one more entry of ins */
-    const char *blob;
+    bool apart;          /* the blob goes to an object of its own, to be linked with the units' */
     Map *slots;     /* roots whose storage changes: HEAP, and OUT with an ALLOC; to the place of the pointer */
     bool heap;      /* there are such */
     VEC(const char *) nests; /* names, for the profile */

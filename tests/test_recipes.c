@@ -54,18 +54,20 @@ static Net *net_of(Graph *g) {
         if (g->states.v[i]->out >= 0) n->in[g->states.v[i]->in] = n->out[g->states.v[i]->out];
     PassOptions o = {.opt = 2, .numerics = NUM_STRICT, .threads = 1, .machine = {8, 16, true, 32768, 1 << 20}};
     n->p = passes_run(g, &o);
+    assert_true(n->p->syms.n <= 8);
     return n;
 }
 
 static void net_run(Net *n) {
     const void *in[MOST];
+    int64_t syms[8];
     int k = 0;
     for (int i = 0; i < n->g->in.n; i++) {
         bool changed = false;
         for (int s = 0; s < n->g->states.n; s++) changed |= n->g->states.v[s]->in == i && n->g->states.v[s]->out >= 0;
         if (!changed) in[k++] = n->in[i];
     }
-    assert_int_equal(loop_interpret(n->g->c, n->p, &(LoopArgs){in, n->out, NULL}), 0);
+    assert_int_equal(loop_interpret(n->g->c, n->p, &(LoopArgs){in, n->out, syms}), 0);
 }
 
 static void *net_in(Net *n, const char *name) {
@@ -561,9 +563,12 @@ static const Loss losses[] = {
 static Value *made_of(Graph *g, const char *how, Value *x, int axis) {
     if (!*how) return x;
     Map *values = map_new(g->c), *attrs = map_new(g->c);
-    const int64_t list[1] = {axis};
+    int64_t *list = gd_new(g->c, int64_t);
+    Attr *a = gd_new(g->c, Attr);
+    *list = axis;
+    *a = (Attr){.kind = AT_INTS, .n = 1, .ints = list};
     map_puts(values, "x", x);
-    map_puts(attrs, "axes", (&(Attr){.kind = AT_INTS, .n = 1, .ints = list}));
+    map_puts(attrs, "axes", a);
     if (!strcmp(how, "sigmoid")) return graph_text(g, "sigmoid(x)", values, NULL);
     return graph_text(g, !strcmp(how, "softmax") ? "d = x - detach(reduce_max(x, axes=axes)); e = exp(d); e / reduce_sum(e, axes=axes)"
                                                  : "d = x - detach(reduce_max(x, axes=axes)); d - log(reduce_sum(exp(d), axes=axes))", values, attrs);
@@ -855,8 +860,215 @@ static void test_metrics(void **state) {
     for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) within(metric_case, (void *)&metrics[i]);
 }
 
+/* ---- schedules ---- */
+
+typedef struct Plan {
+    const char *text;
+    bool torch;
+    int64_t step, epoch_steps, epochs;
+    double want;
+} Plan;
+static const double pi = 3.14159265358979323846;
+#define COSINE(u) (.5 * (1 + cos(pi * (u))))
+
+static void plan_case(Ctx *c, void *arg) {
+    const Plan *p = arg;
+    Graph *g = graph_new(c, "net");
+    TrainSpec spec = {.torch = p->torch, .epochs = p->epochs};
+    g->train = &spec;
+    Recipe r = recipe(c, p->text);
+    train_step_number(g);
+    train_epoch_steps(g);
+    Value *f = schedule_build(g, &r);
+    if (!f) gd_leave(c);
+    graph_output(g, "factor", f);
+    Net *n = net_of(g);
+    *(int64_t *)net_in(n, "train/step") = p->step;
+    *(int64_t *)net_in(n, "train/epoch_steps") = p->epoch_steps;
+    net_run(n);
+    double got = *(float *)n->out[0];
+    if (!(fabs(got - p->want) <= 1e-6 * (1 + fabs(p->want))))
+        fail_msg("%s (%s), step %lld: %.9g, not %.9g", p->text, p->torch ? "torch" : "keras", (long long)p->step, got, p->want);
+}
+static void test_schedules(void **state) {
+    (void)state;
+    const Plan plans[] = {
+        {"constant", false, 7, 10, 3, 1},
+        {"constant warmup=10", false, 4, 10, 3, .4},
+        {"constant warmup=10 warmup_start=.5", false, 4, 10, 3, .7},
+        {"constant warmup=10", false, 10, 10, 3, 1},
+        {"step steps=10 gamma=.5", false, 29, 10, 3, .25},
+        {"step_lr step_size=2 gamma=.1", true, 49, 10, 9, .01},
+        {"step gamma=.5", false, 29, 10, 3, .25},
+        {"piecewise boundaries=5:10 values=1:.5:.25", false, 5, 1, 1, 1},
+        {"piecewise boundaries=5:10 values=1:.5:.25", false, 6, 1, 1, .5},
+        {"piecewise boundaries=5:10 values=1:.5:.25", false, 99, 1, 1, .25},
+        {"multistep milestones=2:4 gamma=.3", true, 20, 10, 9, .3},
+        {"multistep milestones=2:4 gamma=.3", true, 40, 10, 9, .09},
+        {"exponential steps=10 gamma=.9", false, 5, 1, 1, sqrt(.9)},
+        {"exponential decay_steps=10 decay_rate=.9 staircase=true", false, 25, 1, 1, .81},
+        {"exponential_lr gamma=.9", true, 35, 10, 5, .9 * .9 * .9},
+        {"inverse_time decay_steps=10 decay_rate=.5", false, 30, 1, 1, .4},
+        {"inverse_sqrt steps=4", false, 16, 1, 1, .5},
+        {"cosine steps=100", false, 25, 1, 1, COSINE(.25)},
+        {"cosine steps=100 alpha=.1", false, 200, 1, 1, .1},
+        {"cosine", false, 15, 10, 3, .5},
+        {"cosine_decay decay_steps=100 warmup=20", false, 45, 1, 1, COSINE(.25)},
+        {"cosine warmup=10", false, 20, 10, 3, .5},
+        {"cosine T_max=4", true, 25, 10, 8, .5},
+        {"cosine T_max=4", true, 60, 10, 8, .5},
+        {"cosine_restarts steps=10", false, 5, 1, 1, .5},
+        {"cosine_restarts steps=10 m_mul=.5", false, 20, 1, 1, .25},
+        {"cosine_restarts steps=10", false, 30, 1, 1, 1},
+        {"cosine_restarts T_0=2", true, 30, 10, 9, .5},
+        {"polynomial steps=10 power=2 end=.1", false, 5, 1, 1, .9 * .25 + .1},
+        {"polynomial_lr total_iters=5", true, 21, 10, 9, .6},
+        {"linear start=.2 end=1 steps=10", false, 5, 1, 1, .6},
+        {"one_cycle steps=100", true, 0, 1, 1, 1. / 25},
+        {"one_cycle steps=100", true, 29, 1, 1, 1},
+        {"one_cycle steps=100", false, 64, 1, 1, 4e-6 + (1 - 4e-6) * .5},
+        {"one_cycle steps=100", true, 99, 1, 1, 4e-6},
+        {"one_cycle", true, 99, 10, 10, 4e-6},
+    };
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) within(plan_case, (void *)&plans[i]);
+}
+
+/* ---- initialisers ---- */
+
+typedef struct Init {
+    const char *text;
+    bool torch;
+    double mean, deviation, low, high;
+} Init;
+enum { INIT_OUT = 96, INIT_IN = 20, INIT_KERNEL = 9, INIT_COUNT = INIT_OUT * INIT_IN * INIT_KERNEL };
+
+static float *init_of(Ctx *c, const char *text, bool torch, int rank, const int64_t *dim, int64_t from, int index) {
+    Graph *g = graph_new(c, "net");
+    TrainSpec spec = {.torch = torch};
+    g->train = &spec;
+    StateVar s = {.init = text};
+    Value *v = init_build(g, &s, F32, rank, dim, graph_input(g, "seed", I64, 0, NULL), index);
+    if (!v) gd_leave(c);
+    graph_output(g, "w", v);
+    Net *n = net_of(g);
+    *(int64_t *)n->in[0] = from;
+    net_run(n);
+    return n->out[0];
+}
+
+static void init_case(Ctx *c, void *arg) {
+    const Init *t = arg;
+    const int64_t dim[4] = {INIT_OUT, INIT_IN, 3, 3};
+    float *w = init_of(c, t->text, t->torch, 4, dim, 5, 0), *again = init_of(c, t->text, t->torch, 4, dim, 5, 0);
+    float *other = init_of(c, t->text, t->torch, 4, dim, 6, 0), *next = init_of(c, t->text, t->torch, 4, dim, 5, 1);
+    double sum = 0, squares = 0, low = INFINITY, high = -INFINITY, cross = 0, n = INIT_COUNT;
+    assert_memory_equal(w, again, INIT_COUNT * sizeof(float));
+    for (int i = 0; i < INIT_COUNT; i++) {
+        sum += (double)w[i];
+        squares += (double)w[i] * (double)w[i];
+        cross += ((double)w[i] - t->mean) * ((double)next[i] - t->mean);
+        low = fmin(low, (double)w[i]);
+        high = fmax(high, (double)w[i]);
+    }
+    double mean = sum / n, deviation = sqrt(squares / n - mean * mean);
+    if (!(fabs(mean - t->mean) <= 5 * t->deviation / sqrt(n)) || !(fabs(deviation - t->deviation) <= .03 * t->deviation) ||
+        !(low >= t->low && high <= t->high))
+        fail_msg("%s (%s): mean %g, deviation %g, in [%g, %g]", t->text, t->torch ? "torch" : "keras", mean, deviation, low, high);
+    if (t->deviation <= 0) return;
+    assert_memory_not_equal(w, other, INIT_COUNT * sizeof(float));
+    assert_true(fabs(cross / n) < 5 * t->deviation * t->deviation / sqrt(n));
+}
+
+static void orthogonal_case(Ctx *c, void *arg) {
+    static const int64_t shapes[][2] = {{32, 32}, {8, 40}, {40, 8}, {1, 1}, {60, 60}};
+    (void)arg;
+    for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
+        int m = (int)shapes[k][0], n = (int)shapes[k][1], few = m < n ? m : n, many = m < n ? n : m;
+        float *w = init_of(c, "orthogonal gain=2", false, 2, shapes[k], 3, 0);
+        for (int a = 0; a < few; a++)
+            for (int b = 0; b < few; b++) {
+                double dot = 0;
+                for (int i = 0; i < many; i++)
+                    dot += m < n ? (double)w[a * n + i] * (double)w[b * n + i] : (double)w[i * n + a] * (double)w[i * n + b];
+                if (!(fabs(dot - (a == b ? 4 : 0)) < 2e-5)) fail_msg("%d x %d: %d . %d = %g", m, n, a, b, dot);
+            }
+    }
+}
+
+static void test_initialisers(void **state) {
+    (void)state;
+    const double in = INIT_IN * INIT_KERNEL, out = INIT_OUT * INIT_KERNEL, avg = (in + out) / 2, cut = .87962566103423978;
+    const Init inits[] = {
+        {"zeros", false, 0, 0, 0, 0},
+        {"ones", false, 1, 0, 1, 1},
+        {"constant value=2.5", false, 2.5, 0, 2.5, 2.5},
+        {"uniform", false, 0, .05 / sqrt(3), -.05, .05},
+        {"uniform low=2 high=6", true, 4, 2 / sqrt(3), 2, 6},
+        {"normal", false, 0, .05, -.3, .3},
+        {"normal mean=3", true, 3, 1, -3, 9},
+        {"truncated_normal", false, 0, .05 * cut, -.1, .1},
+        {"trunc_normal std=.5 high=1", true, -.5 * .0552479, .5 * .9415462, -2, 1},
+        {"glorot_uniform", false, 0, sqrt(1 / avg), -sqrt(3 / avg), sqrt(3 / avg)},
+        {"glorot_normal", false, 0, sqrt(1 / avg), -2 * sqrt(1 / avg) / cut, 2 * sqrt(1 / avg) / cut},
+        {"xavier_normal gain=2", true, 0, 2 * sqrt(1 / avg), -2, 2},
+        {"he_uniform", false, 0, sqrt(2 / in), -sqrt(6 / in), sqrt(6 / in)},
+        {"kaiming_uniform a=1 mode=fan_out", true, 0, sqrt(1 / out), -sqrt(3 / out), sqrt(3 / out)},
+        {"he_normal", false, 0, sqrt(2 / in), -2 * sqrt(2 / in) / cut, 2 * sqrt(2 / in) / cut},
+        {"lecun_uniform", false, 0, sqrt(1 / in), -sqrt(3 / in), sqrt(3 / in)},
+        {"lecun_normal", false, 0, sqrt(1 / in), -2 * sqrt(1 / in) / cut, 2 * sqrt(1 / in) / cut},
+        {"torch_default", true, 0, sqrt(1 / in / 3), -sqrt(1 / in), sqrt(1 / in)},
+    };
+    for (size_t i = 0; i < sizeof inits / sizeof *inits; i++) within(init_case, (void *)&inits[i]);
+    within(orthogonal_case, NULL);
+}
+
+/* ---- faults ---- */
+
+static void fault_case(Ctx *c, void *arg) {
+    const char *const *f = arg; /* loss, optimizer, metric, schedule, initialiser; one of them is wrong */
+    const int64_t dim[2] = {4, 5};
+    TrainSpec spec = {.loss = recipe(c, f[0]), .optimizer = recipe(c, f[1])};
+    Graph *g = graph_new(c, "net");
+    Value *p = input(g, "p", F32, 2, dim), *t = input(g, "t", I64, 1, dim), *w = state_new(g, ST_PARAM, "w", F32, 2, dim, NULL);
+    Recipe metric = recipe(c, f[2]), schedule = recipe(c, f[3]);
+    StateVar s = {.init = f[4]};
+    const char *label;
+    bool ok = loss_build(g, &spec, p, t, NULL) && optimizer_build(g, &spec, w, p, const_scalar(g, F32, 1), NAN) &&
+              metric_build(g, &spec, &metric, p, t, p, &label) && schedule_build(g, &schedule) &&
+              init_build(g, &s, F32, 2, dim, graph_input(g, "seed", I64, 0, NULL), 0);
+    assert_false(ok);
+}
+static void test_faults(void **state) {
+    (void)state;
+    static const char *const faults[][7] = {
+        {"cross_entrpy", "adam", "accuracy", "constant", "zeros", "there is no loss \"cross_entrpy\"", "cross_entropy?"},
+        {"cross_entropy smoothing=1", "adam", "accuracy", "constant", "zeros", "has no argument \"smoothing\"", "label_smoothing"},
+        {"cross_entropy reduction=men", "adam", "accuracy", "constant", "zeros", "reduction is \"men\"", "mean?"},
+        {"cross_entropy class_weight=1:x", "adam", "accuracy", "constant", "zeros", "class_weight is \"1:x\"", "colons"},
+        {"cross_entropy class_weight=1:2", "adam", "accuracy", "constant", "zeros", "2 class weights for 5 classes", NULL},
+        {"cross_entropy axis=3", "adam", "accuracy", "constant", "zeros", "axis 3 is outside", NULL},
+        {"mse", "adam", "accuracy", "constant", "zeros", "predictions of 2 axes, a target of 1 axes", NULL},
+        {"cross_entropy", "adm", "accuracy", "constant", "zeros", "there is no optimizer \"adm\"", "adam?"},
+        {"cross_entropy", "adam beta3=1", "accuracy", "constant", "zeros", "optimizer adam has no argument", "beta1"},
+        {"cross_entropy", "adam", "acuracy", "constant", "zeros", "there is no metric", "accuracy?"},
+        {"cross_entropy", "adam", "accuracy", "cosin", "zeros", "there is no schedule", "cosine?"},
+        {"cross_entropy", "adam", "accuracy", "piecewise boundaries=1:2 values=1:2", "zeros", "2 boundaries, 2 values", NULL},
+        {"cross_entropy", "adam", "accuracy", "constant", "glorot", "there is no init", "glorot_uniform"},
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        Ctx *c = gd_open(NULL);
+        assert_int_not_equal(gd_enter(c, fault_case, (void *)faults[i]), 0);
+        assert_true(gd_error_count(c) >= 1);
+        const Diag *d = gd_diag(c, 0);
+        if (!strstr(d->message, faults[i][5])) fail_msg("%s", d->message);
+        if (faults[i][6] && (!d->help || !strstr(d->help, faults[i][6]))) fail_msg("%s: %s", d->message, d->help ? d->help : "no help");
+        gd_close(c);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_optimizers), cmocka_unit_test(test_losses),
-                                       cmocka_unit_test(test_metrics)};
+                                       cmocka_unit_test(test_metrics), cmocka_unit_test(test_schedules),
+                                       cmocka_unit_test(test_initialisers), cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

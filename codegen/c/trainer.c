@@ -148,7 +148,8 @@ static void put_part(Face *f, int k) {
 /* The arena of init lies behind the state, inside its block. */
 static void put_init(Face *f) {
     const Program *p = f->u->program[INIT];
-    text_printf(f->s, "int %s_init_state(void *state, uint64_t seed) {\n    unsigned char *s = state;\n    int64_t syms[1] = {0}, value = (int64_t)seed;\n", f->P);
+    text_printf(f->s, "int %s_init_state(void *state, uint64_t seed) {\n    unsigned char *s = state;\n    int64_t syms[%d] = {0}, value = (int64_t)seed;\n", f->P,
+                p->syms.n ? p->syms.n : 1);
     text_printf(f->s, "    const void *ins[1];\n    void *outs[%d];\n    ins[0] = &value;\n", p->params.n);
     for (int i = 0; i < p->params.n; i++)
         if (p->params.v[i]->space == SP_OUT)

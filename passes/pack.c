@@ -1,24 +1,78 @@
-/* pack: constants that vector loops read are copied, while compiling, into the order in which the loops read them.
+/* pack: what vector loops read with gaps is copied into the order in which the loops read it: constants while compiling,
+   other buffers by a small nest of their own, before the nest that reads them often enough.
 
-   Needs: the loops of tile. Promises: the same values, read without gaps: the dims of a packed constant are the loops
-   its address moves with, outermost first, and lanes beyond the end are zero. Every load is looked at once: it ends.
+   Needs: the loops of tile. Promises: the same values, read without gaps: the dims of a packed buffer are the loops its
+   address moves with, outermost first, and lanes beyond the end are zero. A copying nest stands outside of all loops that
+   neither move the address nor store what is copied: the weights of a recurrent layer are packed once, not once a step.
+   Every load is looked at once: it ends.
 
      for t in 2, k in 9: unroll j in 2: vector l in 16: .. w[32*t + 16*j + l, k] ..   const w: f32[64,9]
    becomes
      .. w_packed[t, k, j, l] ..                                                       const w_packed: f32[2,9,2,16] */
 #include "nest.h"
+#include <stddef.h>
 
-enum { MAX_DEPTH = 24 };
+enum { MAX_DEPTH = 24, MAX_LEVELS = 64 };
+
+/* A block of the body, of a loop or of a branch around nests. around: the statement it belongs to; NULL: the body. */
+typedef struct Level { Block out; Stmt *around; } Level;
 
 typedef struct Pack {
     Program *p;
     Ctx *c;
-    Stmt *loops[MAX_DEPTH]; /* around the statement being looked at */
-    int depth;
-    Map *made;              /* (constant, offset, loops' trips and steps) -> packed Buf */
+    const Machine *m;
+    Stmt *nest;
+    Stmt *loops[MAX_DEPTH]; /* of the nest, around the statement being looked at */
+    int depth, ifs;
+    Level level[MAX_LEVELS];
+    int levels;
+    Map *made;              /* Shape -> packed Buf, of constants */
+    Map *copied;            /* Shape -> packed Buf, of the nest */
 } Pack;
 
-typedef struct Shape { const Buf *buf; int64_t base; int64_t n; int64_t trip[MAX_DEPTH], width[MAX_DEPTH], step[MAX_DEPTH]; } Shape;
+/* An address as loops, outermost first, and what is left of it. */
+typedef struct Shape {
+    const Buf *buf;
+    Expr *base;
+    int64_t n;
+    Expr *trip[MAX_DEPTH], *width[MAX_DEPTH], *step[MAX_DEPTH];
+    const Stmt *loop[MAX_DEPTH]; /* from here on not part of the key */
+} Shape;
+enum { SHAPE_KEY = offsetof(Shape, loop) };
+
+/* The loops that move the address of a load; trips as the loops have them, width: room for them. index: their variables. */
+static bool shape_of(Pack *t, Expr *load, Shape *s, Expr **index) {
+    Ctx *c = t->c;
+    memset(s, 0, sizeof *s); /* it is a key */
+    s->buf = load->buf;
+    s->base = buf_address(c, load->buf, load->arg);
+    for (int i = 0; i < t->depth; i++) {
+        Stmt *l = t->loops[i];
+        Expr *rest, *step;
+        if (!expr_uses(s->base, l->var)) continue;
+        if (!expr_affine(c, s->base, l->var, &rest, &step)) return false;
+        for (int k = 0; k < t->depth; k++)
+            if (expr_uses(step, t->loops[k]->var)) return false;
+        s->trip[s->n] = l->e;
+        s->width[s->n] = l->mode == L_VECTOR ? expr_int(c, l->width) : l->e;
+        s->step[s->n] = step;
+        s->loop[s->n] = l;
+        index[s->n++] = expr_var(c, l->var);
+        s->base = rest;
+    }
+    return true;
+}
+
+static int64_t product(Ctx *c, const Shape *s) {
+    int64_t n, total = 1;
+    for (int64_t i = 0; i < s->n; i++) {
+        if (!is_int(s->width[i], &n)) return -1;
+        total = gd_mul(c, total, n);
+    }
+    return total;
+}
+
+/* ---- constants ---- */
 
 /* dims outermost first; element (i..) = source[base + sum i * step], or 0 beyond the trip of a vector loop. */
 static void fill(const Shape *s, int bytes, int64_t d, int64_t at, char **to, int64_t source) {
@@ -28,64 +82,187 @@ static void fill(const Shape *s, int bytes, int64_t d, int64_t at, char **to, in
         *to += bytes;
         return;
     }
-    for (int64_t i = 0; i < s->width[d]; i++) {
-        if (i < s->trip[d]) { fill(s, bytes, d + 1, at + i * s->step[d], to, source); continue; }
+    int64_t trip = (int64_t)s->trip[d]->bits, width = (int64_t)s->width[d]->bits, step = (int64_t)s->step[d]->bits;
+    for (int64_t i = 0; i < width; i++) {
+        if (i < trip) { fill(s, bytes, d + 1, at + i * step, to, source); continue; }
         int64_t skip = bytes;
-        for (int64_t k = d + 1; k < s->n; k++) skip *= s->width[k];
+        for (int64_t k = d + 1; k < s->n; k++) skip *= (int64_t)s->width[k]->bits;
         *to += skip;
     }
 }
 
-static Buf *packed(Pack *t, const Shape *s, int64_t source) {
-    Buf *b = map_get(t->made, s, sizeof *s);
+static Buf *packed_const(Pack *t, const Shape *s, int64_t source) {
+    Buf *b = map_get(t->made, s, SHAPE_KEY);
     if (b) return b;
-    Expr *dim[MAX_DEPTH];
-    int64_t count = 1;
-    for (int64_t i = 0; i < s->n; i++) {
-        dim[i] = expr_int(t->c, s->width[i]);
-        count = gd_mul(t->c, count, s->width[i]);
-    }
+    int64_t count = product(t->c, s), base = (int64_t)s->base->bits;
     int bytes = gd_dtypes[s->buf->dt].bytes;
-    b = buf_new(t->p, SP_CONST, s->buf->dt, (int)s->n, dim, gd_format(t->c, "%s_packed", s->buf->name));
+    b = buf_new(t->p, SP_CONST, s->buf->dt, (int)s->n, s->width, gd_format(t->c, "%s_packed", s->buf->name));
     char *data = gd_alloc_aligned(t->c, (size_t)gd_mul(t->c, count, bytes)), *to = data;
-    fill(s, bytes, 0, s->base, &to, source);
+    fill(s, bytes, 0, base, &to, source);
     b->data = data;
     b->label = s->buf->label;
-    map_put(t->made, s, sizeof *s, b);
+    map_put(t->made, s, SHAPE_KEY, b);
     return b;
 }
 
+static Expr *pack_const(Pack *t, Expr *e) {
+    Ctx *c = t->c;
+    Shape s;
+    Expr *index[MAX_DEPTH];
+    int64_t total, source, n;
+    if (!is_int(buf_size(c, e->buf), &source) || !shape_of(t, e, &s, index) || !is_const(s.base)) return e;
+    for (int64_t i = 0; i < s.n; i++) {
+        /* a vector loop that may reach to the end of the constant does */
+        if (!is_int(s.trip[i], &n) && is_int(s.width[i], &n) && expr_max(c, s.trip[i]) == n) s.trip[i] = s.width[i];
+        if (!is_const(s.trip[i]) || !is_const(s.step[i])) return e;
+    }
+    total = product(c, &s);
+    return total < 0 || total > 2 * source + 4096 ? e : expr_load(c, packed_const(t, &s, source), 1, index, NULL);
+}
+
+/* ---- copies at run time ---- */
+
+/* A number for sizes to be compared by. */
+static Expr *likely(void *c, Expr *e) {
+    enum { USUAL = 64 };
+    if (e->kind != E_VAR) return e;
+    return expr_int(c, e->var->hi < USUAL ? e->var->hi : e->var->lo > USUAL ? e->var->lo : USUAL);
+}
+
+static int64_t guess(Ctx *c, Expr *e) {
+    int64_t n = 0, lo, hi;
+    if (is_int(expr_rewrite(c, e, likely, c), &n)) return n;
+    expr_range(c, e, &lo, &hi);
+    return lo > 1 ? lo : 1;
+}
+
+/* How often the nest reads an element, about: the trips of loops that do not move the address. */
+static int64_t reuse(Pack *t, const Expr *at) {
+    int64_t times = 1;
+    for (int i = 0; i < t->depth; i++)
+        if (!expr_uses(at, t->loops[i]->var)) {
+            int64_t n = guess(t->c, t->loops[i]->e);
+            times = n > 0 && times < INT32_MAX ? times * n : times;
+        }
+    return times;
+}
+
+/* Known before the nest: no loop variable, nothing from memory, no size that only the data decides. */
+static Search unknown(void *arg, Expr *e) {
+    (void)arg;
+    if (e->kind == E_LOAD) return SEARCH_FOUND;
+    return e->kind == E_VAR && (e->var->kind != V_SYM || e->var->data) ? SEARCH_FOUND : SEARCH_ON;
+}
+
+/* Is it worth a copy? Lanes apart are read one by one, so a copy pays once they are read again; rows far apart cost cache and
+   address translation. */
+static bool pays(Pack *t, const Shape *s, int64_t times) {
+    enum { READ_LANES = 4, READ_ROWS = 48, FAR = 128 };
+    int64_t size = gd_dtypes[s->buf->dt].bytes, n;
+    bool far = false;
+    if (!is_value(s->step[s->n - 1], 1)) return times >= READ_LANES;
+    for (int64_t i = 0; i < s->n; i++) {
+        int64_t trip = guess(t->c, s->width[i]);
+        size = trip > 0 && size < INT32_MAX ? size * trip : size;
+        far |= !is_int(s->step[i], &n) || n >= FAR;
+    }
+    return far && size > t->m->l1 / 2 && times >= READ_ROWS;
+}
+
+typedef struct Change { const Buf *root; const Expr *e; bool found; } Change;
+static bool changes(void *arg, Stmt *s) {
+    Change *k = arg;
+    bool stores = s->buf && s->kind != S_DECL && buf_root(s->buf) == k->root;
+    k->found |= stores || (s->from && buf_root(s->from) == k->root) || (s->var && expr_uses(k->e, s->var));
+    return !k->found;
+}
+
+/* Does s change the source, or make a variable of its address? */
+static bool changed_by(Stmt *s, const Shape *shape) {
+    Change k = {buf_root((Buf *)shape->buf), shape->base, false};
+    Block one = {&s, 1, 1};
+    block_walk(&one, changes, &k);
+    return k.found;
+}
+
+/* The outermost level at which the source has its values. */
+static int level_for(Pack *t, const Shape *s) {
+    int at = t->levels - 1;
+    while (at > 0 && (t->level[at].around->kind == S_FOR || t->level[at].around->kind == S_WHILE) &&
+           !changed_by(t->level[at].around, s))
+        at--;
+    return at;
+}
+
+/* to[i.., l] = source; lanes beyond the trip become 0. */
+static void copy_vector(Pack *t, Expr *load, const Shape *s, Buf *to, Map *vars, Expr **index, Block *in) {
+    Ctx *c = t->c;
+    int last = (int)s->n - 1, lanes = (int)s->width[last]->bits;
+    const Var *lane = t->loops[t->depth - 1]->var;
+    Expr *trip = expr_subst(c, s->trip[last], vars), *at[MAX_RANK], *l = expr_int(c, 0);
+    bool whole = is_value(trip, lanes), vector = is_value(s->step[last], 1);
+    if (!vector) {
+        Stmt *loop = stmt_for(t->p, in, lane->name, expr_int(c, lanes), true);
+        loop->mode = L_UNROLL;
+        in = &loop->body;
+        l = expr_var(c, loop->var);
+    }
+    map_putp(vars, lane, l);
+    index[last] = l;
+    for (int i = 0; i < load->buf->rank; i++) at[i] = expr_subst(c, load->arg[i], vars);
+    Expr *mask = whole ? NULL : vector ? trip : expr2(c, E_LT, l, trip);
+    stmt_store(t->p, in, to, index, expr_load(c, load->buf, vector ? lanes : 1, at, mask), NULL);
+}
+
+static Buf *copied(Pack *t, Expr *load, const Shape *s) {
+    Ctx *c = t->c;
+    Buf *b = map_get(t->copied, s, SHAPE_KEY);
+    if (b) return b;
+    b = buf_new(t->p, SP_ARENA, s->buf->dt, (int)s->n, s->width, gd_format(c, "%s_packed", s->buf->name));
+    b->label = s->buf->label;
+    Stmt *nest = stmt_nest(t->p, &t->level[level_for(t, s)].out, "pack");
+    nest->nest->source = t->nest->nest->source;
+    nest->nest->note = gd_format(c, "for %s", t->nest->nest->name);
+    Block *in = &nest->body;
+    Map *vars = map_new(c);
+    Expr *index[MAX_DEPTH];
+    for (int i = 0, d = 0; i < t->depth - 1; i++) {
+        const Stmt *l = t->loops[i];
+        map_putp(vars, l->var, expr_int(c, 0));
+        if (s->loop[d] != l) continue;
+        Stmt *loop = stmt_for(t->p, in, l->var->name, s->trip[d], true);
+        in = &loop->body;
+        map_putp(vars, l->var, index[d++] = expr_var(c, loop->var));
+    }
+    copy_vector(t, load, s, b, vars, index, in);
+    map_put(t->copied, s, SHAPE_KEY, b);
+    return b;
+}
+
+static Expr *pack_copy(Pack *t, Expr *e) {
+    Ctx *c = t->c;
+    Shape s;
+    Expr *index[MAX_DEPTH];
+    Space space = buf_root(e->buf)->space;
+    if (t->ifs || (space != SP_IN && space != SP_OUT && space != SP_ARENA) || !shape_of(t, e, &s, index)) return e;
+    Expr *at = buf_address(c, e->buf, e->arg), *size = expr_int(c, 1);
+    if (s.n > MAX_RANK || !is_const(s.step[s.n - 1]) || changed_by(t->nest, &s) || !pays(t, &s, reuse(t, at))) return e;
+    for (int64_t i = 0; i < s.n; i++) {
+        if (expr_search(c, s.width[i], unknown, NULL)) return e;
+        size = expr_mul(c, size, s.width[i]);
+    }
+    if (guess(c, size) > 2 * guess(c, buf_size(c, e->buf)) + 4096) return e;
+    return expr_load(c, copied(t, e, &s), 1, index, NULL);
+}
+
+/* ---- all of it ---- */
+
 static Expr *pack_load(void *arg, Expr *e) {
     Pack *t = arg;
-    Ctx *c = t->c;
-    if (e->kind != E_LOAD || e->buf->space != SP_CONST || e->nargs > e->buf->rank || !buf_root(e->buf)->data || e->buf->base) return e;
-    Expr *at = buf_address(c, e->buf, e->arg), *index[MAX_DEPTH], *size = buf_size(c, e->buf);
-    Stmt *vector = t->loops[t->depth - 1];
-    int64_t total = 1, source;
-    if (!expr_uses(at, vector->var) || !is_int(size, &source)) return e;
-    Shape s;
-    memset(&s, 0, sizeof s); /* it is a key */
-    s.buf = e->buf;
-    for (int i = 0; i < t->depth; i++) {
-        Stmt *l = t->loops[i];
-        Expr *base, *step;
-        int64_t trip = 0, by;
-        if (!expr_uses(at, l->var)) continue;
-        if (!expr_affine(c, at, l->var, &base, &step) || !is_int(step, &by)) return e;
-        bool fixed = is_int(l->e, &trip);
-        if (!fixed && l->mode == L_VECTOR && expr_max(c, l->e) == l->width) { /* reaches to the end of the constant */
-            trip = l->width;
-        } else if (!fixed) return e;
-        s.trip[s.n] = trip;
-        s.width[s.n] = l->mode == L_VECTOR ? l->width : trip;
-        s.step[s.n] = by;
-        total = gd_mul(c, total, s.width[s.n]);
-        index[s.n++] = expr_var(c, l->var);
-        at = base;
-    }
-    if (!is_int(at, &s.base) || total > 2 * source + 4096) return e;
-    Buf *b = packed(t, &s, source);
-    return expr_load(c, b, 1, index, NULL);
+    const Stmt *vector = t->loops[t->depth - 1];
+    if (e->kind != E_LOAD || e->nargs > e->buf->rank || !expr_uses(buf_address(t->c, e->buf, e->arg), vector->var)) return e;
+    if (e->buf->space == SP_CONST) return buf_root(e->buf)->data && !e->buf->base ? pack_const(t, e) : e;
+    return pack_copy(t, e);
 }
 
 static void pack_block(Pack *t, Block *b) {
@@ -94,10 +271,33 @@ static void pack_block(Pack *t, Block *b) {
         if (t->depth && t->loops[t->depth - 1]->mode == L_VECTOR && s->e) s->e = expr_rewrite(t->c, s->e, pack_load, t);
         bool loop = s->kind == S_FOR && t->depth < MAX_DEPTH;
         if (loop) t->loops[t->depth++] = s;
+        t->ifs += !loop;
         pack_block(t, &s->body);
-        if (loop) t->depth--;
         pack_block(t, &s->other);
+        t->ifs -= !loop;
+        t->depth -= loop;
     }
+}
+
+/* Statements around nests. What is copied before s goes to its block, or further out. */
+static void pack_level(Pack *t, Stmt *around, Block *b) {
+    if (t->levels == MAX_LEVELS) return;
+    Level *level = &t->level[t->levels++];
+    *level = (Level){.around = around};
+    for (int i = 0; i < b->n; i++) {
+        Stmt *s = b->v[i];
+        if (s->kind == S_NEST) {
+            t->nest = s;
+            t->copied = map_new(t->c);
+            pack_block(t, &s->body);
+        } else {
+            pack_level(t, s, &s->body);
+            pack_level(t, s, &s->other);
+        }
+        vec_push(t->c, &level->out, s);
+    }
+    *b = level->out;
+    t->levels--;
 }
 
 /* ---- constants nobody reads any more ---- */
@@ -121,8 +321,8 @@ static void release_unread(Program *p, const Map *read) {
 }
 
 void pass_pack(Program *p, const PassOptions *o) {
-    Pack t = {.p = p, .c = p->c, .made = map_new(p->c)};
-    pack_block(&t, &p->body);
+    Pack t = {.p = p, .c = p->c, .m = &o->machine, .made = map_new(p->c)};
+    pack_level(&t, NULL, &p->body);
     Used u = {map_new(p->c), expr_mark(p->c)};
     block_walk(&p->body, use_stmt, &u);
     int n = 0;

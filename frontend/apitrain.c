@@ -5,6 +5,8 @@
    step is exact. */
 #define _GNU_SOURCE
 #include "train.h"
+#include "onnxwrite.h"
+#include "safetensors.h"
 #include "session.h"
 #include <stdlib.h>
 
@@ -246,3 +248,26 @@ static void write_all(Ctx *c, void *arg) {
 }
 
 int gradc_write_trainer(Gradc *g, const char *emit, const char *out) { return session_run(g, write_all, &(Files){g, emit, out}); }
+
+/* ---- export ---- */
+
+typedef struct Export { Gradc *g; const char *params, *out; } Export;
+
+static const GradcTensor *saved(void *arg, const char *name) { return gradc_safetensors_find(arg, name); }
+
+static void free_saved(void *s) { gradc_safetensors_free(s); }
+
+static void export_model(Ctx *c, void *arg) {
+    Export *w = arg;
+    Bundle k = {0};
+    GradcSafetensors *s = gd_new(c, GradcSafetensors);
+    GradcError e;
+    begin(&k, w->g, c);
+    Graph *g = read_part(&k, TP_RUN);
+    if (w->params && gradc_safetensors_read(s, w->params, &e)) session_fail(c, &e);
+    gd_defer(c, free_saved, s);
+    onnx_write(c, g, saved, s, w->out);
+    if (gd_error_count(c)) gd_leave(c);
+}
+
+int gradc_export(Gradc *g, const char *params, const char *out) { return session_run(g, export_model, &(Export){g, params, out}); }

@@ -86,6 +86,8 @@ enum { GRADC_PART_EVAL = 1 << 2, GRADC_PART_RUN = 1 << 3, GRADC_PART_INPUT_GRAD 
 int gradc_trainer(Gradc *g, unsigned parts, const GradcTrainer **trainer);
 /* A trainable model as an executable that trains by itself, a shared library, or C sources: as gradc_write. */
 int gradc_write_trainer(Gradc *g, const char *emit, const char *out);
+/* The model for inference as ONNX, with the parameters of a safetensors file; NULL: those the model brings. */
+int gradc_export(Gradc *g, const char *params, const char *out);
 
 /* Runs the model once in the reference interpreter. values: as in program.h's GradcArgs. *out: the outputs, with their names. */
 int gradc_interpret(Gradc *g, const GradcArgs *values, int *n, const GradcTensor **out, const char *const **names);

@@ -144,7 +144,7 @@ static void define_constant(Model *m, Scope *s, const char *name, bool ok, const
     Value *v = ok ? graph_const(s->g, (DType)t->dtype, t->rank, t->dims, t->data) : unknown(s);
     v->label = esc(m, name);
     v->source = m->consts++;
-    define(s, name, v);
+    define(s, name, ok ? onnx_state(m, s->g, name, v) : v);
 }
 
 static void initializers(Model *m, Scope *s, const PbGraph *g) {
@@ -469,6 +469,7 @@ Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const
                .opsets = map_new(c),
                .hints = hints(&m, pb->graph),
                .path = ""};
+    s.g->training = o->training;
     dims_read(&m);
     read_opsets(&m, s.opsets, pb->opset_import, pb->n_opset_import, true);
     functions(&m);

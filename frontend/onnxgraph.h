@@ -57,6 +57,10 @@ typedef struct Subgraph {
 /* path: whose directory external data may lie in; NULL: none. */
 Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const FrontOptions *o);
 
+/* ---- onnxstate.c ---- */
+/* What an initializer is: itself, or, in a model that trains, a state that begins as this constant. */
+Value *onnx_state(Model *m, Graph *g, const char *name, Value *constant);
+
 /* ---- onnxtype.c ---- */
 void dims_read(Model *m);   /* the --dim options; E601 */
 void dims_finish(Model *m); /* E601 for those that name no dim */

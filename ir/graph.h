@@ -89,6 +89,7 @@ struct Graph {
     VEC(Value *) in, out;
     VEC(const char *) in_names, out_names; /* the model's names of inputs and outputs, escaped */
     VEC(StateVar *) states;  /* of the outermost graph: inputs that a run changes */
+    bool training;        /* of the outermost graph, while it is made: layers behave as in training */
     TrainSpec *train;     /* what the description says of training; NULL: nothing */
     VEC(Value *) consts;  /* of the outermost graph */
     VEC(Node *) nodes;

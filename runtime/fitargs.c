@@ -9,7 +9,7 @@ static const struct { GradcFitOption pub; Kind kind; size_t at; } options[] = {
 #define O(name, value, verbs, kind, field, doc) {{name, value, verbs, doc}, kind, offsetof(GradcFit, field)}
     O("data", "SPEC", "train eval", TEXT, data, "idx:DIR, cifar:DIR, npz:FILE, csv:FILE,label=COL, names:DIR, text:FILE, raw:... (`idx:DIR,test`: the test set)"),
     O("output", "FILE", "train", TEXT, out, "the trained parameters, and all that resuming needs (safetensors); also -o FILE"),
-    O("params", "FILE", "train eval run", TEXT, params, "parameters to use, or to begin with (safetensors)"),
+    O("params", "FILE", "train eval run export", TEXT, params, "parameters to use, or to begin with (safetensors)"),
     O("valid", "SPEC", "train", TEXT, valid, "data for validation after each epoch"),
     O("valid-split", "PART", "train", REAL, valid_split, "this part of the data, the last, is for validation: 0.1"),
     O("epochs", "N", "train", COUNT, epochs, "how often all of the data is seen"),

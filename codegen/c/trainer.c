@@ -300,7 +300,7 @@ void c_emit_trainer(Ctx *c, const TrainerUnit *u, Text **source, Text **header) 
     put_file(&f);
     put_states(&f);
     if (u->main)
-        text_printf(f.s, "#include \"fit.h\"\nint main(int argc, char **argv) { return gradc_trainer_main(&%s_trainer, argc, argv); }\n", f.P);
+        text_printf(f.s, "int gradc_trainer_main(const GradcTrainer *t, int argc, char **argv);\nint main(int argc, char **argv) { return gradc_trainer_main(&%s_trainer, argc, argv); }\n", f.P);
     *source = f.s;
     *header = f.h;
 }

@@ -20,7 +20,7 @@ typedef struct Cli {
 
 /* A verb's work: the exit status. What it prints to stdout is the answer, whole or not at all where that is possible. */
 typedef int Verb(Cli *c);
-Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval;
+Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval, cli_export;
 
 /* Prints the problems of the last call, and gives status back. */
 int cli_problems(const Cli *c, int status);

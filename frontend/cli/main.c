@@ -18,6 +18,7 @@ static const struct { const char *name, *words, *doc; Verb *run; bool json, mode
     {"ir", "MODEL", "print what the compiler makes of it", cli_ir, false, true},
     {"train", "MODEL --data SPEC -o FILE", "train the model on data", cli_train, true, true},
     {"eval", "MODEL --data SPEC --params FILE", "loss and metrics over all of the data", cli_eval, true, true},
+    {"export", "MODEL --params FILE -o OUT.onnx", "write the trained model as ONNX, for inference", cli_export, false, true},
     {"ops", "[OP]", "the op table", cli_ops, true, false},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
@@ -27,7 +28,7 @@ typedef enum Own { OUT, OUT_DIR, EMIT, TRAIN, AFTER, ALL, CHANGED, FULL, DATA, S
                    HELP, VERSION, OWNS } Own;
 static const struct { const char *name, *value, *verbs, *doc; } owns[OWNS] = {
     [TRAIN] = {"train", NULL, "compile", "as a model that trains: an executable with the verbs train, eval and run, or sources with that API"},
-    [OUT] = {"output", "OUT", "compile train", "the file to write (a directory with --emit c); also -o OUT"},
+    [OUT] = {"output", "OUT", "compile train export", "the file to write (a directory with --emit c); also -o OUT"},
     [OUT_DIR] = {"out", "DIR", "run", "write the outputs to DIR/NAME.npy instead of printing them"},
     [EMIT] = {"emit", "KIND", "compile", "exe, c, so, obj, asm, ll or bc (exe, or by OUT's suffix)"},
     [AFTER] = {"after", "PASS", "ir", "the IR after PASS"},
@@ -190,7 +191,7 @@ static bool takes_value(const char *name, Own own) {
 /* An option of train and eval; -1: none of them, or of no concern to this verb. The batch is the compiler's business too. */
 static int fit_option(Cli *c, const char *name, const char *value) {
     GradcError e;
-    if (!c->verb || (strcmp(c->verb, "train") && strcmp(c->verb, "eval"))) return -1;
+    if (!c->verb || (strcmp(c->verb, "train") && strcmp(c->verb, "eval") && strcmp(c->verb, "export"))) return -1;
     int status = gradc_fit_option(&c->fit, name, value, &e);
     if (status > 0) return cli_error(c, &e);
     return !status && !strcmp(name, "batch") ? -1 : status;

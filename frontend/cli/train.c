@@ -1,4 +1,4 @@
-/* The verbs of trainable models: train, eval. */
+/* The verbs of trainable models: train, eval, export. */
 #include "cli.h"
 
 int cli_train(Cli *c) {
@@ -25,4 +25,10 @@ int cli_eval(Cli *c) {
     c->fit.data = c->data;
     status = gradc_evaluate(t, &c->fit, stdout, &e);
     return status ? cli_error(c, &e) : 0;
+}
+
+int cli_export(Cli *c) {
+    if (c->nwords) return cli_fail(c, 601, NULL, "export takes one model; what is %.80s?", c->words[0]);
+    if (!c->out) return cli_fail(c, 601, "-o MODEL.onnx", "export: no output was named");
+    return cli_problems(c, gradc_export(c->g, c->fit.params, c->out));
 }

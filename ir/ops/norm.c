@@ -2,6 +2,7 @@
    functions: gradients and fusion come from those. What is stored in fewer bits than f32 is computed in f32
    and rounded once, at the end. */
 #include "build.h"
+#include "train.h"
 
 /* ---- composite text with names for values and attributes ---- */
 
@@ -172,6 +173,19 @@ static void batch_norm_training(Import *n, Value *const *in) {
     }
 }
 
+/* In a model that trains the running statistics are states, and these are their next values. */
+static void batch_norm_moving(Import *n, Value **in) {
+    Import moving = *n;
+    Value *out[3] = {NULL};
+    Graph *top = graph_outermost(n->g);
+    moving.out = out;
+    moving.nout = 3;
+    batch_norm_training(&moving, in);
+    n->out[0] = out[0];
+    for (int i = 1; i < 3; i++)
+        if (out[i]) state_next(top, n->in[2 + i], out[i]);
+}
+
 static void import_batch_norm(Import *n) {
     if (!import_need(n, 5, 5)) return;
     Value *in[5];
@@ -184,7 +198,12 @@ static void import_batch_norm(Import *n) {
         if (n->in[i]->rank < 0) return;
         in[i] = build_cast(n->g, n->in[i], n->in[0]->dt == F64 ? F64 : F32);
     }
-    if (training) batch_norm_training(n, in);
+    Graph *top = graph_outermost(n->g);
+    StateVar *mean = state_of(top, n->in[3]), *var = state_of(top, n->in[4]);
+    if (mean) mean->kind = ST_BUFFER;
+    if (var) var->kind = ST_BUFFER;
+    if (top->training && mean && var && mean->out < 0 && var->out < 0) batch_norm_moving(n, in);
+    else if (training) batch_norm_training(n, in);
     else if (n->nout > 1 && n->wanted[1])
         import_error(n, 205, "set training_mode", "inference has one output");
     else batch_norm_given(n, in);

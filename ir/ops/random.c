@@ -5,6 +5,7 @@
    2011); distributions are formulas over it. */
 #include "build.h"
 #include "lower.h"
+#include "train.h"
 
 /* ---- the row ---- */
 
@@ -71,8 +72,17 @@ static int64_t import_seed(Import *n) {
                              : (int64_t)gd_to_bits(F64, import_float(n, "seed", 0));
 }
 
+/* In training every step has numbers of its own: i64[2], the run's seed and the step. */
+static Value *step_key(Graph *g) {
+    Graph *top = graph_outermost(g);
+    Value *part[] = {build_unsqueeze(top, train_seed(top), 0), build_unsqueeze(top, train_step_number(top), 0)};
+    return build_concat(top, 2, part, 0);
+}
+
 static Value *random_bits(Graph *g, int64_t seed, int stream, int rank, Expr *const *dim) {
+    Value *key = graph_outermost(g)->training ? step_key(g) : NULL;
     Node *m = node_begin(g, "random_bits");
+    if (key) node_input(m, key);
     node_dims(m, "dims", rank, dim);
     node_int(m, "seed", seed);
     node_int(m, "stream", stream);
@@ -206,7 +216,7 @@ static void import_dropout(Import *n) {
     double given = import_float(n, "ratio", .5);
     import_has(n, "consumed_inputs");
     import_has(n, "seed");
-    if (n->opset < 7 && !import_int(n, "is_test", 0)) training = const_scalar(g, BOOL, 1);
+    if ((n->opset < 7 && !import_int(n, "is_test", 0)) || graph_outermost(g)->training) training = const_scalar(g, BOOL, 1);
     if (!ratio) ratio = const_scalar(g, wide_type(x->dt), given);
     bool nothing =
         ratio->data && ratio->rank == 0 && gd_to_double(ratio->dt, gd_load_bits(ratio->dt, ratio->data)) == 0;

@@ -1,6 +1,6 @@
 /* Recipes of training (ir/train): losses, metrics, optimizers, schedules and initialisers, each against its formula in
-   double written here once more, run by the interpreter. tests/oracle/torch_recipes.py compares the formulas of this file
-   with PyTorch's own. */
+   double written here once more, run by the interpreter. tests/oracle/recipes.py compares what this program computes with
+   Keras and PyTorch. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +17,25 @@ static uint64_t seed = 11;
 static double rnd(void) { /* in [-1, 1) */
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return (double)(seed >> 11) / (1ull << 52) - 1;
+}
+
+/* ---- what is computed, for the oracle: a line of JSON a case to the file that RECIPES_DUMP names ---- */
+
+static FILE *dump;
+static void put_list(const char *key, const double *v, int n) {
+    if (!dump) return;
+    fprintf(dump, ", \"%s\": [", key);
+    for (int i = 0; i < n; i++) fprintf(dump, "%s%.17g", i ? ", " : "", v[i]);
+    fprintf(dump, "]");
+}
+static void put_case(const char *kind, const char *text, bool torch) {
+    if (dump) fprintf(dump, "{\"kind\": \"%s\", \"text\": \"%s\", \"torch\": %s", kind, text, torch ? "true" : "false");
+}
+static void put_text(const char *key, const char *v) {
+    if (dump) fprintf(dump, ", \"%s\": \"%s\"", key, v);
+}
+static void put_end(void) {
+    if (dump) fprintf(dump, "}\n");
 }
 
 /* ---- a graph that runs ---- */
@@ -314,8 +333,11 @@ static void optimize(Ctx *c, void *arg) {
         if (s->kind == ST_SLOT && s->init && g->in.v[s->in]->rank)
             for (int k = 0; k < N; k++) ref.s[0][k] = recipe(c, s->init).arg[0].v;
     }
+    double all[STEPS * N];
+    put_case("optimizer", rule->text, rule->torch);
+    put_list("w", ref.w, N);
     for (int t = 1; t <= STEPS; t++) {
-        double gd[N];
+        double *gd = all + (t - 1) * N;
         EACH gd[i] = gf[i] = (float)(rnd() * (i ? 1 : 1e-3));
         net_run(net);
         rule->step(&ref, gd, t, lr, rule->k);
@@ -323,6 +345,11 @@ static void optimize(Ctx *c, void *arg) {
             fail_msg("%s (%s), step %d, element %d: %.9g, not %.9g, g %.9g", rule->text, rule->torch ? "torch" : "keras", t, i,
                      (double)wf[i], ref.w[i], gd[i]);
     }
+    double last[N];
+    EACH last[i] = (double)wf[i];
+    put_list("g", all, STEPS * N);
+    put_list("out", last, N);
+    put_end();
 }
 
 static void test_optimizers(void **state) {
@@ -641,6 +668,20 @@ static void loss_in(Ctx *c, const Loss *l, DType dt) {
     net_run(n);
     make_p(l, xs, ps);
     near("value", l, get(n->out[0], dt, 0), l->value(l, ps, t), tol);
+    if (dt == F64) {
+        const double shape[4] = {(double)dims[0], (double)dims[1], rank > 2 ? (double)dims[2] : 0, axis};
+        put_case("loss", l->text, l->torch);
+        put_text("made", l->made);
+        put_text("strict", l->strict ? "yes" : "");
+        put_text("sparse", tt == I64 ? "yes" : "");
+        put_text("weighted", l->weighted ? "yes" : "");
+        put_list("shape", shape, 4);
+        put_list("x", xs, places(l));
+        put_list("t", t, places(l) / (tt == I64 ? l->shape.classes : 1));
+        put_list("value", n->out[0], 1);
+        put_list("dx", n->out[1], places(l));
+        put_end();
+    }
     for (int k = 0; k < places(l) && dt == F64; k++) {
         double keep = xs[k], h = 1e-6, side[2];
         for (int s = 0; s < 2; s++) {
@@ -853,6 +894,13 @@ static void metric_case(Ctx *c, void *arg) {
         double got = get(n->out[out], F32, 0), want = m->value(&d);
         if (!(fabs(got - want) <= 1e-5 * (1 + fabs(want))))
             fail_msg("%s of %s, batch %d: %.9g, not %.9g", m->text, m->loss, b, got, want);
+        if (b + 1 < BATCHES) continue;
+        put_case("metric", m->text, m->torch);
+        put_text("loss", m->loss);
+        for (int k = 0; k < d.n; k++) put_list(gd_format(c, "p%d", k), d.p[k], d.classes);
+        for (int k = 0; k < d.n; k++) put_list(gd_format(c, "t%d", k), d.t[k], d.classes);
+        put_list("value", &got, 1);
+        put_end();
     }
 }
 static void test_metrics(void **state) {
@@ -887,6 +935,10 @@ static void plan_case(Ctx *c, void *arg) {
     *(int64_t *)net_in(n, "train/epoch_steps") = p->epoch_steps;
     net_run(n);
     double got = *(float *)n->out[0];
+    put_case("schedule", p->text, p->torch);
+    put_list("at", (const double[]){(double)p->step, (double)p->epoch_steps, (double)p->epochs}, 3);
+    put_list("value", &got, 1);
+    put_end();
     if (!(fabs(got - p->want) <= 1e-6 * (1 + fabs(p->want))))
         fail_msg("%s (%s), step %lld: %.9g, not %.9g", p->text, p->torch ? "torch" : "keras", (long long)p->step, got, p->want);
 }
@@ -1070,5 +1122,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_optimizers), cmocka_unit_test(test_losses),
                                        cmocka_unit_test(test_metrics), cmocka_unit_test(test_schedules),
                                        cmocka_unit_test(test_initialisers), cmocka_unit_test(test_faults)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const char *to = getenv("RECIPES_DUMP");
+    dump = to ? fopen(to, "w") : NULL;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (dump) fclose(dump);
+    return failed;
 }

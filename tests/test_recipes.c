@@ -12,6 +12,7 @@
 #include "loop.h"
 #include "ops/build.h"
 #include "passes.h"
+#include "train/recipe.h"
 
 static uint64_t seed = 11;
 static double rnd(void) { /* in [-1, 1) */
@@ -1118,10 +1119,72 @@ static void test_faults(void **state) {
     }
 }
 
+/* ---- docs/training.md has every row as it is ---- */
+
+static void put_default(Text *t, const RowArg *a, double v) {
+    const char *w = a->words;
+    if (w && !strcmp(w, "*")) text_put(t, "-");
+    else if (w) {
+        for (int i = 0; i < (int)v; i++) w = strchr(w, ' ') + 1;
+        text_putn(t, w, strcspn(w, " "));
+    } else if (isnan(v)) text_put(t, "-");
+    else text_printf(t, "%g", v);
+}
+
+static const char *row_text(Ctx *c, const Row *r) {
+    Text *t = text_new(c);
+    text_printf(t, "| `%.*s`", (int)strcspn(r->name, " "), r->name);
+    for (const char *s = r->name + strcspn(r->name, " "); *s; s += strcspn(s, " ")) {
+        s++;
+        text_printf(t, ", %.*s", (int)strcspn(s, " "), s);
+    }
+    text_put(t, " | ");
+    for (int i = 0; i < ROW_ARGS && r->args[i].name; i++) {
+        const RowArg *a = &r->args[i];
+        text_printf(t, "%s`%.*s` ", i ? ", " : "", (int)strcspn(a->name, " "), a->name);
+        put_default(t, a, a->keras);
+        if (!(a->keras == a->torch || (isnan(a->keras) && isnan(a->torch)))) {
+            text_put(t, " (torch ");
+            put_default(t, a, a->torch);
+            text_put(t, ")");
+        }
+    }
+    text_put(t, " | ");
+    for (const char *d = r->doc; *d; d++) text_printf(t, "%s%c", *d == '|' ? "\\" : "", *d);
+    text_put(t, " |\n");
+    return t->s;
+}
+
+/* RECIPES_DOC=FILE writes the rows there. */
+static void docs_case(Ctx *c, void *arg) {
+    static const struct { const char *what; const Row *(*row)(int); } kinds[] = {
+        {"loss", loss_row}, {"optimizer", optimizer_row}, {"metric", metric_row}, {"schedule", schedule_row}, {"init", init_row}};
+    (void)arg;
+    size_t n;
+    FILE *out = getenv("RECIPES_DOC") ? fopen(getenv("RECIPES_DOC"), "w") : NULL;
+    const char *text = gd_read_file(c, "docs/training.md", 1 << 20, &n), *name, *doc;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        int i = 0;
+        for (; kinds[k].row(i); i++) {
+            const char *row = row_text(c, kinds[k].row(i));
+            assert_true(recipe_row(kinds[k].what, i, &name, &doc) && *name && *doc);
+            if (out) fputs(row, out);
+            else if (!strstr(text, row)) fail_msg("docs/training.md lacks %s", row);
+        }
+        if (out) fputs("\n", out);
+        assert_false(recipe_row(kinds[k].what, i, &name, &doc));
+    }
+    if (out) fclose(out);
+}
+static void test_docs(void **state) {
+    (void)state;
+    within(docs_case, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_optimizers), cmocka_unit_test(test_losses),
                                        cmocka_unit_test(test_metrics), cmocka_unit_test(test_schedules),
-                                       cmocka_unit_test(test_initialisers), cmocka_unit_test(test_faults)};
+                                       cmocka_unit_test(test_initialisers), cmocka_unit_test(test_faults), cmocka_unit_test(test_docs)};
     const char *to = getenv("RECIPES_DUMP");
     dump = to ? fopen(to, "w") : NULL;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,15 +132,39 @@ static void merge_axes(Tiler *t, Stmt *top) {
 
 /* ---- the plan ---- */
 
-/* Along v all addresses stand still or move by one element, constants apart: they are copied into any order. */
-static int vector_score(Tiler *t, Block *body, const Accesses *acc, Var *v, bool packs) {
+/* May `pack` copy what is read, because lanes along v are apart? Constants; and what the nest only reads, at places that its
+   loops alone decide, if it reads them again. */
+static Search not_loops(void *arg, Expr *e) {
+    (void)arg;
+    bool decided = e->kind == E_VAR && (e->var->kind == V_LET || (e->var->kind == V_SYM && e->var->data));
+    return decided || e->kind == E_LOAD ? SEARCH_FOUND : SEARCH_ON;
+}
+
+static bool packable(Tiler *t, const Accesses *acc, const Access *a, int n, Stmt *const *loops) {
+    enum { READ_AGAIN = 4 };
+    const Buf *root = buf_root(a->buf);
+    int64_t times = 1;
+    if (a->mask) return false;
+    if (a->buf->space == SP_CONST) return true;
+    if (!a->inner || (root->space != SP_IN && root->space != SP_OUT && root->space != SP_ARENA)) return false;
+    if (expr_search(t->c, a->at, not_loops, NULL)) return false;
+    for (int i = 0; i < acc->n; i++)
+        if (!acc->v[i].load && buf_root(acc->v[i].buf) == root) return false;
+    for (int i = 0; i < n; i++)
+        if (!expr_uses(a->at, loops[i]->var) && times < READ_AGAIN) times *= trip_guess(loops[i]->e);
+    return times >= READ_AGAIN;
+}
+
+/* Along v all addresses stand still or move by one element, but for those that are copied into any order. */
+static int vector_score(Tiler *t, Block *body, const Accesses *acc, Var *v, int n, Stmt *const *loops) {
     int score = 0;
     int64_t step;
+    bool packs = has_loop(body);
     if (nest_controls(t->c, body, v)) return -1;
     for (int i = 0; i < acc->n; i++) {
         const Access *a = &acc->v[i];
         if (!access_stride(t->c, a, v, &step)) return -1;
-        if (step != 0 && step != 1 && !(packs && a->buf->space == SP_CONST && !a->mask)) return -1;
+        if (step != 0 && step != 1 && !(packs && packable(t, acc, a, n, loops))) return -1;
         score += step == 1 ? (a->load ? 1 : 4) : 0;
     }
     return score;
@@ -150,7 +174,7 @@ static int pick_vector(Tiler *t, Block *body, const Accesses *acc, int n, Stmt *
     int best = -1, most = 0;
     for (int i = 0; i < n; i++) {
         int64_t trip = trip_guess(loops[i]->e);
-        int score = trip < 3 ? -1 : vector_score(t, body, acc, loops[i]->var, has_loop(body));
+        int score = trip < 3 ? -1 : vector_score(t, body, acc, loops[i]->var, n, loops);
         if (score > 0) score = 4 * score + (trip >= t->o->machine.lanes ? 2 : 0) + (i == n - 1);
         if (score > most) { most = score; best = i; }
     }

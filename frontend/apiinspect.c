@@ -66,6 +66,7 @@ static const char *format_name(FrontFormat f) {
     case FF_ONNX_TEXT: return "ONNX text";
     case FF_GRAPH_TEXT: return "graph IR";
     case FF_LOOP_TEXT: return "loop IR";
+    case FF_MODEL: return "model description";
     case FF_UNKNOWN: break;
     }
     return "unknown";

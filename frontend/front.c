@@ -2,6 +2,7 @@
 #include "frontend.h"
 #include "onnx.h"
 #include "onnxgraph.h"
+#include "model.h"
 #include <ctype.h>
 #include <errno.h>
 #include <unistd.h>
@@ -49,13 +50,14 @@ static const struct {
     FrontFormat format;
     const char *suffix;
 } suffixes[] = {
-    {FF_ONNX, ".onnx"}, {FF_ONNX_TEXT, ".onnxtxt"}, {FF_GRAPH_TEXT, ".gir"}, {FF_LOOP_TEXT, ".lir"}};
+    {FF_ONNX, ".onnx"}, {FF_ONNX_TEXT, ".onnxtxt"}, {FF_GRAPH_TEXT, ".gir"}, {FF_LOOP_TEXT, ".lir"}, {FF_MODEL, ".model"}};
 
 static FrontFormat recognise(Ctx *c, const FrontFile *f) {
     const char *word = first_word(c, f);
     if (!strcmp(word, "graph")) return FF_GRAPH_TEXT;
     if (!strcmp(word, "program")) return FF_LOOP_TEXT;
     if (!strcmp(word, "<")) return FF_ONNX_TEXT;
+    if (!strcmp(word, "model")) return FF_MODEL;
     if (pb_is_model(f->bytes, f->n)) return FF_ONNX;
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         size_t n = strlen(f->path), k = strlen(suffixes[i].suffix);
@@ -95,10 +97,11 @@ Graph *front_graph(Ctx *c, const FrontFile *f, const FrontOptions *o) {
         g = graph_parse(c, f->bytes, f->n);
         if (o->prefix) g->name = gd_strdup(c, o->prefix);
         return g;
+    case FF_MODEL: return model_graph(c, f->bytes, f->n, graph_name(c, f, o), o);
     case FF_LOOP_TEXT: gd_fail(c, 102, NULL, "this is loop IR: there is no graph in it");
     case FF_UNKNOWN: break;
     }
-    gd_fail(c, 102, "ONNX (.onnx), ONNX text (.onnxtxt), graph IR (.gir) and loop IR (.lir) are read",
+    gd_fail(c, 102, "ONNX (.onnx), ONNX text (.onnxtxt), model descriptions (.model), graph IR (.gir) and loop IR (.lir) are read",
             f->n ? "the format is not recognised" : "the file is empty");
 }
 

@@ -24,7 +24,7 @@ typedef struct FrontOptions {
     const char *prefix; /* the graph's name, an identifier; NULL: made from the file's name */
 } FrontOptions;
 
-typedef enum FrontFormat { FF_UNKNOWN, FF_ONNX, FF_ONNX_TEXT, FF_GRAPH_TEXT, FF_LOOP_TEXT } FrontFormat;
+typedef enum FrontFormat { FF_UNKNOWN, FF_ONNX, FF_ONNX_TEXT, FF_GRAPH_TEXT, FF_LOOP_TEXT, FF_MODEL } FrontFormat;
 /* A file as found: path "-" is stdin. */
 typedef struct FrontFile {
     const char *path;

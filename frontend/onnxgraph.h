@@ -63,6 +63,8 @@ Value *onnx_state(Model *m, Graph *g, const char *name, Value *constant);
 
 /* ---- onnxtype.c ---- */
 void dims_read(Model *m);   /* the --dim options; E601 */
+/* What stands for an open dim of this name, at least lo: a symbol, or what an option says. */
+Expr *dims_open(Model *m, Graph *g, const char *name, int64_t lo);
 void dims_finish(Model *m); /* E601 for those that name no dim */
 /* A graph input of the type in the file; NULL after an error. */
 Value *type_input(Model *m, Graph *g, const PbValueInfo *v);

@@ -59,7 +59,7 @@ void dims_finish(Model *m) {
 
 /* What stands for an open dim of this name; the option goes by the name itself or by the identifier made of
    it. */
-static Expr *open_dim(Model *m, Graph *g, const char *name, int64_t lo) {
+Expr *dims_open(Model *m, Graph *g, const char *name, int64_t lo) {
     Ctx *c = m->c;
     const char *id = front_identifier(c, name, "D");
     vec_push(c, &m->open, gd_escape(c, name, strlen(name)));
@@ -76,10 +76,10 @@ static Expr *input_dim(Model *m, Graph *g, const PbDim *d, const char *input, in
     bool number = d->has_dim_value && d->dim_value >= 0;
     if (number && !m->o->symbolic) return expr_int(m->c, d->dim_value);
     if (!*d->dim_param)
-        return open_dim(m, g, gd_format(m->c, "%.32s_dim%d", input, axis), number && !d->dim_value ? 0 : 1);
+        return dims_open(m, g, gd_format(m->c, "%.32s_dim%d", input, axis), number && !d->dim_value ? 0 : 1);
     Expr *e = map_gets(m->named, d->dim_param);
     if (!e) {
-        e = open_dim(m, g, d->dim_param, 1);
+        e = dims_open(m, g, d->dim_param, 1);
         map_puts(m->named, d->dim_param, e);
     }
     return e;

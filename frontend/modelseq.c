@@ -1,0 +1,2 @@
+#include "model.h"
+const LayerRow gd_layers_seq[] = {{0}};

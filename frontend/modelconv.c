@@ -70,6 +70,16 @@ static int window_attrs(Layer *l, int n, const int64_t *stride, const int64_t *d
 
 /* ---- convolution ---- */
 
+/* The result with its activation, which lies between the op and the view where it can: so it is part of the op's nest. */
+static void finish(Layer *l, Value *y) {
+    bool elementwise = l->activation && !strstr(l->activation, "softmax");
+    if (elementwise) {
+        y = layer_activate(l, l->activation, l->alpha, y);
+        l->activation = NULL;
+    }
+    l->out[0] = channels_back(l, y);
+}
+
 static int64_t product(const int64_t *v, int n) {
     int64_t p = 1;
     for (int i = 0; i < n; i++) p *= v[i];
@@ -125,7 +135,7 @@ static void convolve(Layer *l, int64_t filters, int64_t groups, bool depthwise) 
     attr[k++] = at_int("group", groups);
     Value *y;
     layer_onnx(l, "Conv", b ? 3 : 2, in3, k, attr, 1, &y);
-    l->out[0] = channels_back(l, y);
+    finish(l, y);
 }
 
 static void make_conv(Layer *l) { convolve(l, layer_int(l, "filters"), layer_int(l, "groups"), false); }
@@ -180,7 +190,7 @@ static void make_conv_transpose(Layer *l) {
     ImportAttr attr[] = {at_ints(l->c, "strides", n, stride), at_ints(l->c, "dilations", n, dilation), at_ints(l->c, "pads", 2 * n, pads),
                          at_ints(l->c, "output_padding", n, more), at_int("group", groups)};
     layer_onnx(l, "ConvTranspose", b ? 3 : 2, in3, 5, attr, 1, &y);
-    l->out[0] = channels_back(l, y);
+    finish(l, y);
 }
 
 /* ---- pooling ---- */

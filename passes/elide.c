@@ -54,6 +54,7 @@ static bool may_elide(Program *p, int copy, const Buf *out, const Buf *temp) {
     int stored = 0, reads = -1, first = -1;
     for (int i = 0; i < p->body.n; i++) {
         if (i == copy) continue;
+        if (p->body.v[i]->kind == S_ALLOC && p->body.v[i]->buf == out) return false; /* its place is found late */
         Touch t = touch(p, p->body.v[i], out, temp);
         if (t.stores_out || (t.stores_temp && i > copy)) return false;
         stored += t.stores_temp;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include "codegen.h"
 #include "grad.h"
 #include "loop.h"
 #include "ops/build.h"
@@ -1119,6 +1120,122 @@ static void test_faults(void **state) {
     }
 }
 
+/* ---- a whole step: the same bits from the interpreter and both back ends, of a batch whose size is open ---- */
+
+enum { OPEN = 5, WIDTH = 6, KINDS = 4, BYTES = 1 << 12 };
+typedef struct Step {
+    const char *loss, *optimizer, *metric[6], *schedule;
+    bool torch;
+    const char *backend;
+    unsigned char out[MOST][BYTES]; /* of each output; sizes below */
+    size_t bytes[MOST];
+    int n;
+} Step;
+
+static Graph *step_graph(Ctx *c, const Step *s, TrainSpec *spec) {
+    Graph *g = graph_new(c, "step");
+    Expr *batch = expr_var(c, graph_symbol(g, "N", 1, 1000)), *dim[2] = {batch, expr_int(c, WIDTH)}, *tdim[MAX_RANK];
+    const int64_t wdim[2] = {WIDTH, KINDS};
+    DType tt;
+    int trank;
+    *spec = (TrainSpec){.torch = s->torch, .loss = recipe(c, s->loss), .optimizer = recipe(c, s->optimizer), .epochs = 3};
+    g->train = spec;
+    Value *x = graph_input(g, "x", F32, 2, dim), *w = state_new(g, ST_PARAM, "w", F32, 2, wdim, NULL), *dw;
+    Value *p = made_of(g, "softmax", build_matmul(g, x, w), 1);
+    if (!loss_target(g, spec, p, &tt, &trank, tdim)) gd_leave(c);
+    Value *target = graph_input(g, "target", tt, trank, tdim), *loss = loss_build(g, spec, p, target, NULL);
+    if (!loss) gd_leave(c);
+    graph_output(g, "loss", loss);
+    for (int i = 0; i < 6 && s->metric[i]; i++) {
+        Recipe m = recipe(c, s->metric[i]);
+        const char *label;
+        graph_output(g, m.name, metric_build(g, spec, &m, p, target, loss, &label));
+    }
+    graph_grad(g, loss, 1, &w, &dw);
+    Recipe schedule = recipe(c, s->schedule);
+    Value *rate = make(g, "mul", train_rate(g, optimizer_rate(spec)), schedule_build(g, &schedule)), *n = train_step_number(g);
+    state_next(g, w, optimizer_build(g, spec, w, dw, rate, NAN));
+    state_next(g, n, make(g, "add", n, const_scalar(g, I64, 1)));
+    StateVar s0 = {.init = "he_normal"};
+    graph_output(g, "first", init_build(g, &s0, F32, 2, wdim, graph_input(g, "seed", I64, 0, NULL), 3));
+    return g;
+}
+
+static void step_case(Ctx *c, void *arg) {
+    Step *s = arg;
+    TrainSpec spec;
+    Graph *g = step_graph(c, s, &spec);
+    const void *in[MOST];
+    void *out[MOST];
+    int64_t syms[8] = {OPEN}, dims[MAX_RANK];
+    int k = 0;
+    if (gd_error_count(c)) gd_leave(c);
+    s->n = g->out.n;
+    for (int i = 0; i < g->out.n; i++) {
+        const Value *v = g->out.v[i];
+        assert_true(value_static(v, dims));
+        s->bytes[i] = (size_t)gd_dtypes[v->dt].bytes;
+        for (int d = 0; d < v->rank; d++) s->bytes[i] *= (size_t)dims[d];
+        assert_true(s->bytes[i] <= BYTES);
+        out[i] = gd_alloc_aligned(c, BYTES);
+    }
+    seed = 99;
+    for (int i = 0; i < g->in.n; i++) {
+        const Value *v = g->in.v[i];
+        const StateVar *state = state_of(g, v);
+        void *m = state && state->out >= 0 ? out[state->out] : gd_alloc_aligned(c, BYTES);
+        if (!state || state->out < 0) in[k++] = m;
+        if (v->dt == I64 && !state)
+            for (int j = 0; j < OPEN; j++) ((int64_t *)m)[j] = j % KINDS;
+        else if (!state || state->kind == ST_PARAM)
+            for (int j = 0; j < OPEN * WIDTH; j++) ((float *)m)[j] = (float)(rnd() / 2 + .5);
+        else if (state->init && v->dt == F32) *(float *)m = .5f;
+        else if (state->init && v->dt == I64) *(int64_t *)m = 4;
+    }
+    const Target *target = target_named(c, "native");
+    PassOptions o = {.opt = s->backend ? 3 : 0, .numerics = NUM_STRICT, .threads = 2,
+                     .machine = {s->backend ? target->lanes : 1, target->registers, true, target->l1, target->l2}};
+    Program *p = passes_run(g, &o);
+    if (!s->backend) assert_int_equal(loop_interpret(c, p, &(LoopArgs){in, out, syms}), 0);
+    else {
+        Loaded l;
+        EmitOptions e = {.target = target, .prefix = "net", .table = true, .opt = 2};
+        backend_named(c, s->backend)->load(p, &e, &l);
+        size_t bytes = l.program->arena_bytes(syms);
+        assert_int_equal(l.program->run(in, out, syms, gd_alloc_aligned(c, bytes ? bytes : 1), bytes), 0);
+    }
+    for (int i = 0; i < s->n; i++) memcpy(s->out[i], out[i], s->bytes[i]);
+}
+
+static void test_bits(void **state) {
+    (void)state;
+    static const char *const backends[] = {"c",
+#ifdef GRADC_LLVM
+                                           "llvm",
+#endif
+                                           NULL};
+    static Step steps[] = {
+        {.loss = "sparse_categorical_crossentropy", .optimizer = "adam", .schedule = "cosine warmup=2",
+         .metric = {"loss", "accuracy", "top_k k=2", "f1", "confusion_matrix", "auc"}},
+        {.loss = "categorical_crossentropy label_smoothing=.1", .optimizer = "lamb weight_decay=.1", .schedule = "one_cycle",
+         .metric = {"loss", "accuracy", "precision", "mean_iou", "perplexity", "r2"}, .torch = true},
+        {.loss = "kl", .optimizer = "nadam", .schedule = "exponential", .metric = {"mae"}},
+    };
+    static Step other;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        within(step_case, &steps[i]);
+        assert_true(isfinite(*(float *)steps[i].out[0]));
+        for (int b = 0; backends[b]; b++) {
+            other = steps[i];
+            other.backend = backends[b];
+            within(step_case, &other);
+            for (int k = 0; k < other.n; k++)
+                if (memcmp(other.out[k], steps[i].out[k], other.bytes[k]))
+                    fail_msg("%s, %s: output %d differs in %s", steps[i].loss, steps[i].optimizer, k, backends[b]);
+        }
+    }
+}
+
 /* ---- docs/training.md has every row as it is ---- */
 
 static void put_default(Text *t, const RowArg *a, double v) {
@@ -1184,7 +1301,8 @@ static void test_docs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_optimizers), cmocka_unit_test(test_losses),
                                        cmocka_unit_test(test_metrics), cmocka_unit_test(test_schedules),
-                                       cmocka_unit_test(test_initialisers), cmocka_unit_test(test_faults), cmocka_unit_test(test_docs)};
+                                       cmocka_unit_test(test_initialisers), cmocka_unit_test(test_faults), cmocka_unit_test(test_bits),
+                                       cmocka_unit_test(test_docs)};
     const char *to = getenv("RECIPES_DUMP");
     dump = to ? fopen(to, "w") : NULL;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

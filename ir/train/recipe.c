@@ -272,8 +272,10 @@ Value *sum_all(Graph *g, Value *v) {
 
 Value *mean_all(Graph *g, Value *v) { return make(g, "div", sum_all(g, v), build_scalar(g, v->dt, value_count(g->c, v))); }
 
+/* In i32, whose lanes are as many as those of f32. */
 Value *one_hot(Graph *g, Value *target, const Value *p, int axis) {
-    return make(g, "equal", build_unsqueeze(g, target, axis), build_iota(g, I64, p->rank, p->dim, axis));
+    Value *class = build_cast(g, build_unsqueeze(g, target, axis), I32);
+    return make(g, "equal", class, build_iota(g, I32, p->rank, p->dim, axis));
 }
 
 static bool is(const Value *v, const char *op) { return v->def && !strcmp(v->def->op->name, op); }

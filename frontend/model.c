@@ -31,7 +31,7 @@ void env_bind(Desc *d, Env *e, const char *name, Opnd o) {
     map_puts(e->names, name, own);
 }
 
-static const char *const reserved[] = {"input", "output", "param", "block", "repeat", "for", "train", "model", "semantics", "from", "it"};
+static const char *const reserved[] = {"for", "in", "along", "from", "as", "it"};
 enum { RESERVED = sizeof reserved / sizeof *reserved };
 
 static bool is_reserved(const char *name) {

@@ -61,6 +61,7 @@ typedef struct TrainerUnit {
     const char *prefix;
     const GradcTrainer *trainer; /* states, target ...; its programs are not looked at */
     Program *program[5];
+    Program *any[5];             /* of those that are for a whole batch: PREFIX_step_any ..., for any number of samples; NULL: none */
     size_t init_arena;
     bool main;                   /* gradc_trainer_main is called */
 } TrainerUnit;

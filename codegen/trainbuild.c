@@ -24,9 +24,9 @@ static void write_face(Ctx *c, const TrainerUnit *u, const char *dir) {
     write_text(c, dir, "tensor.h", gd_text_tensor_h, strlen(gd_text_tensor_h));
 }
 
-static EmitOptions unit_options(Ctx *c, const TrainerUnit *u, const EmitOptions *o, int i) {
+static EmitOptions unit_options(Ctx *c, const TrainerUnit *u, const EmitOptions *o, int i, const char *any) {
     EmitOptions mine = *o;
-    mine.prefix = gd_format(c, "%s_%s", u->prefix, units[i]);
+    mine.prefix = gd_format(c, "%s_%s%s", u->prefix, units[i], any);
     mine.table = true;
     mine.main = false;
     return mine;
@@ -35,8 +35,9 @@ static EmitOptions unit_options(Ctx *c, const TrainerUnit *u, const EmitOptions 
 static void sources(Ctx *c, const TrainerUnit *u, const EmitOptions *o, const Backend *back, const char *dir) {
     if (mkdir(dir, 0777) && errno != EEXIST) gd_fail(c, 106, NULL, "%s: %s", dir, strerror(errno));
     for (int i = 0; i < UNITS; i++) {
-        EmitOptions mine = unit_options(c, u, o, i);
+        EmitOptions mine = unit_options(c, u, o, i, ""), any = unit_options(c, u, o, i, "_any");
         if (u->program[i]) back->write(u->program[i], &mine, EMIT_C, dir);
+        if (u->any[i]) back->write(u->any[i], &any, EMIT_C, dir);
     }
     write_face(c, u, dir);
 }
@@ -55,11 +56,14 @@ static void linked(Ctx *c, const TrainerUnit *u, const EmitOptions *o, const Bac
     const char *const first[] = {"-O2", "-std=c99", "-fPIC", shared ? "-shared" : "-pie", gd_format(c, "%s/%s.c", dir, u->prefix)};
     for (int i = 0; i < 5; i++) vec_push(c, &a, first[i]);
     for (int i = 0; i < UNITS; i++) {
-        EmitOptions mine = unit_options(c, u, o, i);
-        const char *object = gd_format(c, "%s/%s.o", dir, units[i]);
+        EmitOptions mine = unit_options(c, u, o, i, ""), any = unit_options(c, u, o, i, "_any");
+        const char *object = gd_format(c, "%s/%s.o", dir, units[i]), *other = gd_format(c, "%s/%s_any.o", dir, units[i]);
         if (!u->program[i]) continue;
         back->write(u->program[i], &mine, EMIT_OBJ, object);
         vec_push(c, &a, object);
+        if (!u->any[i]) continue;
+        back->write(u->any[i], &any, EMIT_OBJ, other);
+        vec_push(c, &a, other);
     }
     if (!shared) vec_push(c, &a, tool_runtime(c, "libgradc_runtime.a"));
     const char *const rest[] = {"-lm", "-lpthread", "-lz", "-lzip", "-ljansson", "-o", out, o->openmp ? "-lgomp" : NULL};

@@ -16,6 +16,8 @@ typedef struct Bundle {
     GradcTrainer *t;
     Graph *step;              /* after the pass `train`: its states */
     Program *program[TP_PARTS + 1]; /* by part; the last one: init */
+    Program *any[TP_PARTS];   /* step and eval for any number of samples; program's are for a whole batch */
+    const char **whole;       /* --dim options for a whole batch; NULL: the size is not open */
     Recipe loss, optimizer;
 } Bundle;
 
@@ -98,8 +100,10 @@ static void bound_batch(Bundle *k) {
         if (!strncmp(b->front.dims[n], symbol, strlen(symbol)) && b->front.dims[n][strlen(symbol)] == '=') return;
     if (!symbol) return;
     const char **dims = gd_new_array(k->c, const char *, n + 2);
-    for (int i = 0; i < n; i++) dims[i] = b->front.dims[i];
+    k->whole = gd_new_array(k->c, const char *, n + 2);
+    for (int i = 0; i < n; i++) dims[i] = k->whole[i] = b->front.dims[i];
     dims[n] = gd_format(k->c, "%s=1..%lld", symbol, (long long)batch);
+    k->whole[n] = gd_format(k->c, "%s=%lld", symbol, (long long)batch);
     b->front.dims = dims;
 }
 
@@ -111,9 +115,22 @@ static Program *make_program(Bundle *k, Graph *g) {
     return b->program;
 }
 
-static void make_part(Bundle *k, TrainPart part) {
+/* Loops of known size are faster; the last batch of an epoch, which has fewer samples, takes the other program. */
+static void make_whole(Bundle *k, TrainPart part) {
+    const char *const *dims = k->b.front.dims;
+    if (!k->whole || (part != TP_STEP && part != TP_EVAL)) return;
+    k->any[part] = k->program[part];
+    k->b.front.dims = k->whole;
     Graph *g = read_part(k, part);
     g->name = part_name(k, k->t->name, gd_train_parts[part]);
+    k->program[part] = make_program(k, g);
+    k->b.front.dims = dims;
+}
+
+static void make_part(Bundle *k, TrainPart part) {
+    Graph *g = read_part(k, part);
+    bool two = k->whole && (part == TP_STEP || part == TP_EVAL);
+    g->name = part_name(k, k->t->name, two ? gd_format(k->c, "%s_any", gd_train_parts[part]) : gd_train_parts[part]);
     if (part == TP_STEP) {
         PassOptions first = k->b.pass;
         first.stop_after = "train";
@@ -128,6 +145,7 @@ static void make_part(Bundle *k, TrainPart part) {
         k->b.pass.train = none;
     }
     k->program[part] = make_program(k, g);
+    make_whole(k, part);
 }
 
 /* ---- the table ---- */
@@ -207,6 +225,10 @@ static void load_all(Ctx *c, void *arg) {
         build_load(&k.b, r->g->set.backend, &loaded);
         *slot[i] = loaded.program;
         if (i == TP_STEP) made->loaded = loaded;
+        if (i > TP_EVAL || !k.any[i]) continue;
+        k.b.program = k.any[i];
+        build_load(&k.b, r->g->set.backend, &loaded);
+        *(i == TP_STEP ? &k.t->step_any : &k.t->eval_any) = loaded.program;
     }
     session_threads(r->g->set.threads);
     r->made = made;
@@ -242,7 +264,8 @@ static void write_all(Ctx *c, void *arg) {
     Program *init = k.program[TP_PARTS];
     int64_t arena = expr_max(c, init->arena);
     TrainerUnit u = {.prefix = k.t->name, .trainer = k.t, .main = kind == EMIT_EXE, .init_arena = (size_t)arena,
-                     .program = {init, k.program[TP_STEP], k.program[TP_EVAL], k.program[TP_RUN], k.program[TP_INPUT_GRAD]}};
+                     .program = {init, k.program[TP_STEP], k.program[TP_EVAL], k.program[TP_RUN], k.program[TP_INPUT_GRAD]},
+                     .any = {NULL, k.any[TP_STEP], k.any[TP_EVAL], NULL, NULL}};
     EmitOptions o = {.target = k.b.target, .prefix = k.t->name, .openmp = build_openmp(&k.b), .opt = s->opt, .weights = WEIGHTS_EMBED};
     trainer_write(c, &u, &o, backend_named(c, backend), kind, out);
 }

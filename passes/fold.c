@@ -29,6 +29,17 @@ static Value *constant(Graph *g, const Value *v, const void *data) {
     return k;
 }
 
+/* Do its attributes depend on symbols, or on the variables of a loop around it? */
+static bool varies(const Node *n) {
+    for (int i = 0; i < MAX_ATTRS; i++) {
+        const Attr *a = &n->attr[i];
+        if (a->kind == AT_SYMS || (a->kind == AT_DIM && !is_const(a->dim))) return true;
+        for (int k = 0; a->kind == AT_DIMS && k < a->n; k++)
+            if (!is_const(a->dims[k])) return true;
+    }
+    return false;
+}
+
 static bool foldable(const Node *n) {
     OpKind kind = n->op->kind;
     if (kind == OP_RANDOM || kind == OP_CONTROL || kind == OP_SEQUENCE || (n->op->flags & OF_EFFECT))
@@ -37,7 +48,7 @@ static bool foldable(const Node *n) {
         if (n->in[i] && !n->in[i]->data) return false;
     for (int i = 0; i < n->nout; i++)
         if (n->out[i]->dt == STRING) return false;
-    return n->nregions == 0 && n->nin > 0;
+    return n->nregions == 0 && n->nin > 0 && !varies(n);
 }
 
 /* Not much larger than what it is made of. */

@@ -22,7 +22,8 @@ typedef struct Fit {
     GradcData *data, *valid;        /* valid: NULL, or the same as data when a part of it is kept back */
     int64_t *order, *valid_order;   /* records of an epoch, in order */
     int64_t count, valid_count;
-    GradcCall step, eval;
+    GradcCall step, eval;           /* of a whole batch */
+    GradcCall step_any, eval_any;   /* of the last batch of an epoch */
     GradcPorts step_ports, eval_ports;
     GradcLoader *loader, *valid_loader;
     GradcHistory *history;
@@ -56,9 +57,14 @@ static int split(Fit *f, GradcError *e) {
     return 0;
 }
 
-static int open_side(Fit *f, const GradcProgram *p, GradcData *d, GradcCall *c, GradcPorts *m, GradcLoader **l, GradcError *e) {
-    int status = gradc_trainer_open(c, f->t, p, f->state, e);
-    if (!status) status = gradc_ports_match(m, f->t, p, d, e);
+static int open_side(Fit *f, bool eval, GradcData *d, GradcError *e) {
+    const GradcTrainer *t = f->t;
+    const GradcProgram *p = eval ? t->eval : t->step, *any = eval ? t->eval_any : t->step_any;
+    GradcPorts *m = eval ? &f->eval_ports : &f->step_ports;
+    GradcLoader **l = eval ? &f->valid_loader : &f->loader;
+    int status = gradc_trainer_open(eval ? &f->eval : &f->step, t, p, f->state, e);
+    if (!status && any) status = gradc_trainer_open(eval ? &f->eval_any : &f->step_any, t, any, f->state, e);
+    if (!status) status = gradc_ports_match(m, t, any ? any : p, d, e);
     if (!status) status = gradc_loader_open(l, d, m->feed, m->n, f->batch, e);
     return status;
 }
@@ -69,9 +75,9 @@ static int open_data(Fit *f, GradcError *e) {
     if (!status && f->o->valid) status = gradc_data_open(&f->valid, f->o->valid, e);
     f->batch = f->o->batch ? f->o->batch : f->t->batch_symbol ? f->t->batch : 1;
     if (!status && f->batch > 1 && !f->t->batch_symbol) status = gradc_error(e, 601, NULL, "--batch: the model takes one sample a step");
-    if (!status) status = open_side(f, f->t->step, f->data, &f->step, &f->step_ports, &f->loader, e);
+    if (!status) status = open_side(f, false, f->data, e);
     if (!status) status = split(f, e); /* a text's windows are known only now */
-    if (!status && f->valid) status = open_side(f, f->t->eval, f->valid, &f->eval, &f->eval_ports, &f->valid_loader, e);
+    if (!status && f->valid) status = open_side(f, true, f->valid, e);
     return status;
 }
 
@@ -81,6 +87,8 @@ static void close_all(Fit *f) {
     gradc_loader_close(f->valid_loader);
     if (f->step.program) gradc_call_close(&f->step);
     if (f->eval.program) gradc_call_close(&f->eval);
+    if (f->step_any.program) gradc_call_close(&f->step_any);
+    if (f->eval_any.program) gradc_call_close(&f->eval_any);
     if (f->valid != f->data) gradc_data_close(f->valid);
     gradc_data_close(f->data);
     gradc_history_close(f->history);
@@ -132,23 +140,27 @@ static int stop_on_nan(const Fit *f, const GradcBatch *b, double loss, GradcErro
                        loss, (long long)f->at.step, (long long)f->at.epoch + 1, (long long)b->index, (long long)b->records[0], name);
 }
 
-static int run_batch(const Fit *f, GradcCall *c, const GradcPorts *m, const GradcBatch *b, GradcError *e) {
+/* *ran: the call that ran, whose outputs are the answers. */
+static int run_batch(Fit *f, bool eval, const GradcBatch *b, const GradcCall **ran, GradcError *e) {
     GradcError inner;
+    const GradcPorts *m = eval ? &f->eval_ports : &f->step_ports;
+    GradcCall *c = eval ? &f->eval : &f->step, *any = eval ? &f->eval_any : &f->step_any;
+    if (any->program && b->n != f->t->batch) c = any;
+    *ran = c;
     int status = gradc_ports_set(m, c, b, e);
     if (!status) status = gradc_call_run(c, &inner);
     else return status;
     if (status) gradc_error(e, inner.code, inner.help, "batch %lld (records from %lld on): %.380s", (long long)b->index, (long long)b->records[0], inner.text);
-    (void)f;
     return status;
 }
 
 static int validate(Fit *f, GradcError *e) {
     const GradcBatch *b;
+    const GradcCall *ran;
     gradc_state_reset_metrics(f->t, f->state);
     int status = gradc_loader_start(f->valid_loader, f->valid_order, f->valid_count, 0, e);
     while (!status && !(status = gradc_loader_next(f->valid_loader, &b, e)) && b)
-        status = run_batch(f, &f->eval, &f->eval_ports, b, e);
-    if (!status) read_metrics(f, &f->eval, f->valid_value);
+        if (!(status = run_batch(f, true, b, &ran, e))) read_metrics(f, ran, f->valid_value);
     return status;
 }
 
@@ -160,9 +172,9 @@ static int list_metrics(const Fit *f, GradcMetric *m, bool valid) {
     return f->nmetrics;
 }
 
-static void show_step(Fit *f) {
+static void show_step(Fit *f, const GradcCall *ran) {
     GradcMetric m[METRICS];
-    read_metrics(f, &f->step, f->value);
+    read_metrics(f, ran, f->value);
     gradc_progress_step(&f->progress, f->at.batch, m, list_metrics(f, m, false));
 }
 
@@ -218,6 +230,7 @@ static bool steps_done(const Fit *f) { return f->o->max_steps && f->at.step >= f
 /* One epoch from batch at.batch on. */
 static int run_epoch(Fit *f, GradcError *e) {
     const GradcBatch *b;
+    const GradcCall *ran;
     if (f->at.batch == 0) gradc_state_reset_metrics(f->t, f->state);
     order_of_epoch(f);
     f->epoch_began = gradc_seconds();
@@ -225,16 +238,15 @@ static int run_epoch(Fit *f, GradcError *e) {
     int status = gradc_data_unchanged(f->data, e);
     if (!status) status = gradc_loader_start(f->loader, f->order, f->count, f->at.batch, e);
     while (!status && !steps_done(f) && !(status = gradc_loader_next(f->loader, &b, e)) && b) {
-        status = run_batch(f, &f->step, &f->step_ports, b, e);
-        double loss = status ? 0 : batch_loss(f, &f->step);
+        status = run_batch(f, false, b, &ran, e);
+        double loss = status ? 0 : batch_loss(f, ran);
         if (!status && !isfinite(loss)) status = stop_on_nan(f, b, loss, e);
         if (status) break;
         f->at.step++;
         f->at.batch++;
-        show_step(f);
+        show_step(f, ran);
         if (f->o->save_every && f->at.step % f->o->save_every == 0 && f->at.batch < batches(f)) status = save(f, f->o->out, e);
     }
-    if (!status) read_metrics(f, &f->step, f->value);
     return status;
 }
 
@@ -360,7 +372,7 @@ int gradc_evaluate(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcErr
         free(f.valid_order);
         f.valid_order = f.order;
         f.order = NULL;
-        status = open_side(&f, t->eval, f.data, &f.eval, &f.eval_ports, &f.valid_loader, e);
+        status = open_side(&f, true, f.data, e);
     }
     label_metrics(&f);
     if (!status) status = validate(&f, e);

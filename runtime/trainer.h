@@ -28,6 +28,8 @@ typedef struct GradcTrainer {
     const GradcProgram *init;       /* seed (i64) -> every state */
     const GradcProgram *step;       /* data -> batch_loss, metrics; states change */
     const GradcProgram *eval;       /* the same for data that is only looked at: metrics' sums change */
+    const GradcProgram *step_any, *eval_any; /* the same for any number of samples up to the batch, where step and eval are for a
+                                       whole batch; NULL: they are for any */
     const GradcProgram *run;        /* inputs -> outputs */
     const GradcProgram *input_grad; /* data -> batch_loss, d_INPUT; NULL: not there */
     int nstates;

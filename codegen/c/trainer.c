@@ -24,6 +24,9 @@ static const struct { const char *unit, *call, *state, *out; } parts[PARTS] = {
     {"run", "run", "const void *state", "outputs"},
     {"input_grad", "input_grad", "const void *state", "gradients"}};
 
+/* The program whose ports the face shows: that for any number of samples, where there are two. */
+static const Program *shown(const Face *f, int k) { return f->u->any[k] ? f->u->any[k] : f->u->program[k]; }
+
 static void put_name(Text *t, const char *s) {
     text_put(t, "\"");
     for (; *s; s++)
@@ -59,7 +62,7 @@ static void put_inputs(Face *f) {
     text_printf(f->h, "/* Open sizes, and data; each call reads what its program needs. */\ntypedef struct %s_inputs {\n", f->P);
     for (int pass = 0; pass < 2; pass++)
         for (int k = STEP; k < PARTS; k++) {
-            const Program *p = f->u->program[k];
+            const Program *p = shown(f, k);
             for (int i = 0; p && !pass && i < p->syms.n; i++) {
                 const char *name = p->syms.v[i]->name;
                 if (map_gets(f->field, name) || !of_inputs(p, p->syms.v[i])) continue;
@@ -88,7 +91,7 @@ static const char **out_fields(Face *f, const Program *p) {
 }
 
 static void put_outputs(Face *f, int k) {
-    const Program *p = f->u->program[k];
+    const Program *p = shown(f, k);
     if (!p) return;
     const char **field = out_fields(f, p);
     text_printf(f->h, "typedef struct %s_%s {\n", f->P, parts[k].out);
@@ -117,14 +120,14 @@ static void put_syms(Face *f, const Program *p, const char *at) {
 }
 
 static void put_size(Face *f, int k) {
-    const Program *p = f->u->program[k];
+    const Program *p = shown(f, k);
     text_printf(f->s, "size_t %s_%s_arena_bytes(const %s_inputs *in) {\n", f->P, parts[k].call, f->P);
     put_syms(f, p, "in->");
-    text_printf(f->s, "    (void)in;\n    return %s_%s_program.arena_bytes(syms);\n}\n\n", f->P, parts[k].unit);
+    text_printf(f->s, "    (void)in;\n    return %s_%s%s_program.arena_bytes(syms);\n}\n\n", f->P, parts[k].unit, f->u->any[k] ? "_any" : "");
 }
 
 static void put_part(Face *f, int k) {
-    const Program *p = f->u->program[k];
+    const Program *p = shown(f, k);
     const char **field = out_fields(f, p);
     bool reads = strchr(parts[k].state, 'c') == parts[k].state;
     put_size(f, k);
@@ -141,8 +144,14 @@ static void put_part(Face *f, int k) {
         else if (state >= 0) text_printf(f->s, "    outs[%d] = s + %zu;\n", b->port, f->t->states[state].offset);
         else text_printf(f->s, "    outs[%d] = %sout->%s;\n", b->port, b->rank ? "" : "&", field[i]);
     }
-    text_printf(f->s, "    (void)s;\n    (void)in;\n    return %s_%s_run_raw(ins, outs, syms, arena, %s_%s_program.arena_bytes(syms));\n}\n\n", f->P, parts[k].unit,
-                f->P, parts[k].unit);
+    text_put(f->s, "    (void)s;\n    (void)in;\n");
+    const char *symbol = f->u->any[k] ? map_gets(f->field, f->t->batch_symbol) : NULL;
+    if (symbol)
+        text_printf(f->s, "    if (in->%s == %lld) return %s_%s_run_raw(ins, outs, syms, arena, %s_%s_program.arena_bytes(syms));\n", symbol,
+                    (long long)f->t->batch, f->P, parts[k].unit, f->P, parts[k].unit);
+    const char *any = f->u->any[k] ? "_any" : "";
+    text_printf(f->s, "    return %s_%s%s_run_raw(ins, outs, syms, arena, %s_%s%s_program.arena_bytes(syms));\n}\n\n", f->P, parts[k].unit, any, f->P,
+                parts[k].unit, any);
 }
 
 /* The arena of init lies behind the state, inside its block. */
@@ -241,7 +250,9 @@ static void put_states(Face *f) {
     }
     text_printf(t, "    {NULL, 0, 0, 0, NULL, 0}};\nconst GradcTrainer %s_trainer = {\n    .name = \"%s\", .version = \"%s\",\n", f->P, f->P, r->version);
     for (int k = 0; k < PARTS; k++)
-        if (f->u->program[k]) text_printf(t, "    .%s = &%s_%s_program,\n", parts[k].unit, f->P, parts[k].unit);
+        for (int any = 0; any < 2; any++)
+            if (any ? f->u->any[k] : f->u->program[k])
+                text_printf(t, "    .%s%s = &%s_%s%s_program,\n", parts[k].unit, any ? "_any" : "", f->P, parts[k].unit, any ? "_any" : "");
     text_printf(t, "    .nstates = %d, .states = states, .state_bytes = %zu,\n    .target = ", r->nstates, r->state_bytes);
     put_name(t, r->target);
     if (r->batch_symbol) text_put(t, ", .batch_symbol = "), put_name(t, r->batch_symbol);
@@ -255,7 +266,7 @@ static void put_states(Face *f) {
 static void put_limits(Face *f) {
     text_printf(f->h, "/* Of the state, on a multiple of 64. */\n#define %s_STATE_BYTES %zu\n", f->M, f->t->state_bytes + f->u->init_arena);
     for (int k = STEP; k < PARTS; k++) {
-        const Program *p = f->u->program[k];
+        const Program *p = shown(f, k);
         int64_t most = p ? expr_max(f->c, p->arena) : 0;
         static const char *const names[PARTS] = {[STEP] = "TRAIN_ARENA", [EVAL] = "EVAL_ARENA", [RUN] = "ARENA", [GRAD] = "GRAD_ARENA"};
         if (p && !p->grows && most < INT64_MAX)
@@ -282,9 +293,10 @@ void c_emit_trainer(Ctx *c, const TrainerUnit *u, Text **source, Text **header) 
     text_printf(f.h, "/* An epoch begins: the metrics' sums are zero. */\nvoid %s_reset_metrics(void *state);\n\n", f.P);
     text_printf(f.s, "/* %s.c: made by gradc. */\n#include \"%s.h\"\n#include \"trainer.h\"\n#include <string.h>\n", f.P, f.P);
     for (int k = 0; k < PARTS; k++)
-        if (u->program[k])
-            text_printf(f.s, "extern const GradcProgram %s_%s_program;\nint %s_%s_run_raw(const void *const *, void **, int64_t *, void *, size_t);\n", f.P,
-                        parts[k].unit, f.P, parts[k].unit);
+        for (int any = 0; any < 2; any++)
+            if (any ? u->any[k] : u->program[k])
+                text_printf(f.s, "extern const GradcProgram %s_%s%s_program;\nint %s_%s%s_run_raw(const void *const *, void **, int64_t *, void *, size_t);\n", f.P,
+                            parts[k].unit, any ? "_any" : "", f.P, parts[k].unit, any ? "_any" : "");
     text_put(f.s, "\n");
     put_init(&f);
     for (int k = STEP; k < PARTS; k++) {

@@ -110,7 +110,7 @@ static void move(Layer *l, Value *old, Value *now, double keep) {
     state_next(l->d->root, old, graph_text(l->g, "keep * old + rest * detach(now)", values, attrs));
 }
 
-static void batch_statistics(Layer *l, Value *x, int axis, Value *mean, Value *variance, double keep, Map *values, Map *attrs) {
+static void batch_statistics(Layer *l, Value *x, int axis, Value *mean, Value *variance, double keep, Map *values) {
     int64_t axes[MAX_RANK];
     int n = 0;
     for (int i = 0; i < x->rank; i++)
@@ -119,7 +119,6 @@ static void batch_statistics(Layer *l, Value *x, int axis, Value *mean, Value *v
     Value *v = map_gets(s.values, "v");
     map_puts(values, "d", map_gets(s.values, "d"));
     map_puts(values, "v", v);
-    (void)attrs;
     if (l->d->g != l->d->root) return; /* in a loop there is no one batch */
     move(l, mean, map_gets(s.values, "m"), keep);
     if (l->d->torch) { /* the running variance is the unbiased one: count / (count - 1) */
@@ -143,7 +142,7 @@ static void make_batchnorm(Layer *l) {
     Map *values = map_new(l->c), *attrs = map_new(l->c);
     number(l->c, attrs, "epsilon", epsilon(l));
     if (l->d->o->training) {
-        batch_statistics(l, x, axis, mean, variance, keep, values, attrs);
+        batch_statistics(l, x, axis, mean, variance, keep, values);
         Value *y = graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", values, attrs);
         l->out[0] = affine(l, y, axis, gamma, beta);
         return;
@@ -164,7 +163,8 @@ static void make_layernorm(Layer *l) {
     Moments s = moments(l, x, 1, &over);
     number(l->c, s.attrs, "epsilon", epsilon(l));
     Value *y = graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", s.values, s.attrs);
-    l->out[0] = affine(l, y, axis, scale_of(l, x->dt, n, false), scale_of(l, x->dt, n, true));
+    Value *gamma = scale_of(l, x->dt, n, false), *beta = scale_of(l, x->dt, n, true);
+    l->out[0] = affine(l, y, axis, gamma, beta);
 }
 
 static void make_rmsnorm(Layer *l) {
@@ -201,7 +201,8 @@ static void make_groupnorm(Layer *l) {
     Moments s = moments(l, build_reshape(l->g, x, rank, dim), k, axes);
     number(l->c, s.attrs, "epsilon", epsilon(l));
     Value *y = build_reshape(l->g, graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", s.values, s.attrs), x->rank, x->dim);
-    l->out[0] = affine(l, y, axis, scale_of(l, x->dt, n, false), scale_of(l, x->dt, n, true));
+    Value *gamma = scale_of(l, x->dt, n, false), *beta = scale_of(l, x->dt, n, true);
+    l->out[0] = affine(l, y, axis, gamma, beta);
 }
 
 /* ---- dropout ---- */

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Losses, optimizers, metrics and schedules against Keras and PyTorch.
 
-  RECIPES_DUMP=cases.json build/test_recipes && tests/oracle/recipes.py cases.json
+  export RECIPES_DUMP=$PWD/cases.json; build/test_losses; build/test_optimizers; build/test_recipes
+  tests/oracle/recipes.py cases.json
 
-The test program writes what it computed, a line a case; here the frameworks compute the same. Needs the packages torch and
+The test programs append what they computed, a line a case; here the frameworks compute the same. Needs the packages torch and
 keras (with the PyTorch back end). Cases that neither framework has are listed, not counted as passed.
 """
 import json, os, sys

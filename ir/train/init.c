@@ -45,7 +45,8 @@ static const InitRow rows[] = {
     {.row = {"zeros zero", {{0}}, "0"}, .any = true, .lines = {{"y", "0", NULL}}},
     {.row = {"ones one", {{0}}, "1"}, .any = true, .lines = {{"y", "1", NULL}}},
     {.row = {"constant", {{"value", 0, 0, NULL}}, "value"}, .any = true, .lines = {{"y", "value", NULL}}},
-    {.row = {"uniform random_uniform", {{"low minval", -.05, 0, NULL}, {"high maxval", .05, 1, NULL}}, "uniform in [low, high)"},
+    {.row = {"uniform random_uniform", {{"low minval", -.05, 0, NULL}, {"high maxval", .05, 1, NULL}},
+             "uniform in [low, high)"},
      .lines = {{"y", "low + (high - low) * u", NULL}}},
     {.row = {"normal random_normal", {{"mean", 0, 0, NULL}, {"std stddev", .05, 1, NULL}}, "mean + std z, z normal"},
      .lines = {{"y", "mean + std * z", NULL}}},
@@ -59,19 +60,23 @@ static const InitRow rows[] = {
      .lines = {WIDE("scale / fan")}},
     {.row = {"glorot_normal xavier_normal", {SCALE(1), GAIN}, "normal, of variance gain^2 scale 2 / (fan_in + fan_out)"},
      .lines = {NORMAL("scale / fan")}},
-    {.row = {"he_uniform kaiming_uniform", {SCALE(2), GAIN, SLOPE, MODE(0)}, "uniform, of variance gain^2 scale / (1 + a^2) / fan"},
+    {.row = {"he_uniform kaiming_uniform", {SCALE(2), GAIN, SLOPE, MODE(0)},
+             "uniform, of variance gain^2 scale / (1 + a^2) / fan"},
      .lines = {FAN, WIDE("scale / (1 + negative_slope * negative_slope) / fan")}},
-    {.row = {"he_normal kaiming_normal", {SCALE(2), GAIN, SLOPE, MODE(0)}, "normal, of variance gain^2 scale / (1 + a^2) / fan"},
+    {.row = {"he_normal kaiming_normal", {SCALE(2), GAIN, SLOPE, MODE(0)},
+             "normal, of variance gain^2 scale / (1 + a^2) / fan"},
      .lines = {FAN, NORMAL("scale / (1 + negative_slope * negative_slope) / fan")}},
     {.row = {"lecun_uniform", {SCALE(1), GAIN, MODE(0)}, "uniform, of variance gain^2 scale / fan_in"},
      .lines = {FAN, WIDE("scale / fan")}},
     {.row = {"lecun_normal", {SCALE(1), GAIN, MODE(0)}, "normal, of variance gain^2 scale / fan_in"},
      .lines = {FAN, NORMAL("scale / fan")}},
-    {.row = {"fan_in_uniform torch_default", {SCALE(1), GAIN}, "uniform in +-gain sqrt(scale / fan_in): what PyTorch gives its layers"},
+    {.row = {"fan_in_uniform torch_default", {SCALE(1), GAIN},
+             "uniform in +-gain sqrt(scale / fan_in): what PyTorch gives its layers"},
      .lines = {{"limit", "gain * sqrt(scale / fan_in)", NULL}, {"y", "limit * (2 * u - 1)", NULL}}},
     {.row = {"identity eye", {GAIN}, "gain on the diagonal, else 0"}, .matrix = true, .lines = {{"y", "gain * eye", NULL}}},
     {.row = {"orthogonal orthogonal_", {GAIN},
-             "orthonormal rows or columns (axis 0 against the others), any as likely as another: the polar factor of normal numbers"},
+             "orthonormal rows or columns (axis 0 against the others), any as likely as another: "
+             "the polar factor of normal numbers"},
      .lines = {{"y", "z", NULL}},
      .loops = {{14, POLAR "3.4445 * x + contract(-4.775 * s + 2.0315 * contract(s, s, " TIMES "), x, " TIMES ")"},
                {8, POLAR "1.5 * x - 0.5 * contract(s, x, " TIMES ")"}}},
@@ -188,7 +193,8 @@ Value *init_build(Graph *g, const StateVar *v, DType dt, int rank, const int64_t
     }
     const InitRow *row = (const InitRow *)s.row;
     if ((row->matrix && rank != 2) || (!number && !row->any)) {
-        scope_error(&s, 301, row->matrix ? "another initialiser" : "zeros, ones or constant", "a tensor of %d axes of %s", rank, gd_dtypes[dt].name);
+        scope_error(&s, 301, row->matrix ? "another initialiser" : "zeros, ones or constant",
+                    "a tensor of %d axes of %s", rank, gd_dtypes[dt].name);
         return NULL;
     }
     Value *y = scope_lines(&s, row->lines, ROW_LINES);

@@ -62,7 +62,8 @@ static const LossRow rows[] = {
              "Minus the log of the softmax of scores at the target's class."},
      SPARSE(1)},
     {.row = {"categorical_crossentropy categorical_cross_entropy cce",
-             {{"from_logits", 0, 1, NULL}, {"label_smoothing", 0, 0, NULL}, {"class_weight weight", 0, 0, "*"}, AXIS, REDUCTION},
+             {{"from_logits", 0, 1, NULL}, {"label_smoothing", 0, 0, NULL}, {"class_weight weight", 0, 0, "*"}, AXIS,
+              REDUCTION},
              "Minus the sum over classes of target times log probability."},
      .input = IN_CLASSES,
      .lines = {{"t", "t * (1 - label_smoothing) + label_smoothing / count", "label_smoothing"},
@@ -129,7 +130,8 @@ static const LossRow rows[] = {
      .lines = {SIGN, {"a", "max(1 - y * p, 0)", NULL}, {"l", "a * a", NULL}}},
     {.row = {"soft_margin soft_margin_loss", {REDUCTION}, "log(1 + exp(-t p)), t being -1 or 1 (0 counts as -1)"},
      .lines = {SIGN, {"l", "softplus(-y * p)", NULL}}},
-    {.row = {"hinge_embedding hinge_embedding_loss", {{"margin", 1, 1, NULL}, REDUCTION}, "p where t is 1, else max(margin - p, 0)"},
+    {.row = {"hinge_embedding hinge_embedding_loss", {{"margin", 1, 1, NULL}, REDUCTION},
+             "p where t is 1, else max(margin - p, 0)"},
      .lines = {{"l", "t > 0 ? p : max(margin - p, 0)", NULL}}},
     {.row = {"categorical_hinge", {AXIS_LAST, REDUCTION}, "max(1 + max((1 - t) p) - sum(t p), 0) over classes"},
      .input = IN_LAST,
@@ -143,7 +145,8 @@ static const LossRow rows[] = {
     {.row = {"binary_focal_crossentropy focal sigmoid_focal_loss binary_focal_cross_entropy",
              {{"from_logits", 0, 1, NULL}, {"gamma", 2, 2, NULL}, {"alpha", .25, .25, NULL},
               {"apply_class_balancing", 0, 1, NULL}, {"label_smoothing", 0, 0, NULL}, REDUCTION},
-             "binary cross-entropy times (1 - p_t)^gamma, p_t = t p + (1 - t)(1 - p), and by alpha for t = 1, 1 - alpha for t = 0"},
+             "binary cross-entropy times (1 - p_t)^gamma, p_t = t p + (1 - t)(1 - p), and by alpha for t = 1, "
+             "1 - alpha for t = 0"},
      .input = IN_BINARY,
      .lines = {{"t", "t * (1 - label_smoothing) + 0.5 * label_smoothing", "label_smoothing"},
                {"p", "sigmoid(x)", "@x"},
@@ -227,7 +230,8 @@ bool loss_target(Graph *g, const TrainSpec *spec, const Value *p, DType *dt, int
 
 /* Probabilities by Keras's letter: of sum 1, and at least 1e-7 away from 0 and 1. */
 static LogSoftmax probabilities(Scope *s) {
-    return (LogSoftmax){scope_text(s, "log(min(max(p / reduce_sum(p, axes=axes), 1e-7), 1 - 1e-7))"), const_scalar(s->g, s->dt, 0)};
+    Value *logs = scope_text(s, "log(min(max(p / reduce_sum(p, axes=axes), 1e-7), 1 - 1e-7))");
+    return (LogSoftmax){logs, const_scalar(s->g, s->dt, 0)};
 }
 
 static bool class_weights(Scope *s, const Value *p, int axis) {
@@ -347,7 +351,8 @@ static bool target_fits(const Scope *s, const LossRow *l, const Value *p, const 
     int rank = p->rank - l->sparse;
     if (target->rank < 0) return false;
     if (target->rank == rank && (l->sparse ? dt_int(target->dt) : !dt_int(target->dt))) return true;
-    scope_error(s, target->rank == rank ? 302 : 301, l->sparse ? "class numbers, one axis less than the predictions" : "floats of the predictions' shape",
+    scope_error(s, target->rank == rank ? 302 : 301,
+                l->sparse ? "class numbers, one axis less than the predictions" : "floats of the predictions' shape",
                 "predictions of %d axes, a target of %d axes of %s", p->rank, target->rank, gd_dtypes[target->dt].name);
     return false;
 }

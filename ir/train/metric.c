@@ -45,8 +45,10 @@ static const MetricRow rows[] = {
     {.row = {"loss", {{0}}, "The mean loss of the samples so far."},
      .kind = MK_LOSS, .lines = {{"sum", "loss * n", NULL}}, MEAN},
     {.row = {"accuracy acc categorical_accuracy sparse_categorical_accuracy binary_accuracy", {THRESHOLD},
-             "How often the largest prediction is the target's class; of a single probability, how often it lies on the target's side."},
-     .kind = MK_CLASSES, .lines = {{"sum", "counted && best == truth ? one : 0", NULL}, {"n", "counted ? one : 0", NULL}}, MEAN},
+             "How often the largest prediction is the target's class; of a single probability, how often "
+             "it lies on the target's side."},
+     .kind = MK_CLASSES,
+     .lines = {{"sum", "counted && best == truth ? one : 0", NULL}, {"n", "counted ? one : 0", NULL}}, MEAN},
     {.row = {"top_k_categorical_accuracy top_k top_k_accuracy sparse_top_k_categorical_accuracy", {{"k", 5, 5, NULL}},
              "How often the target's class is among the k largest predictions."},
      .kind = MK_RANKS,
@@ -57,7 +59,8 @@ static const MetricRow rows[] = {
      MEAN},
     ERROR_MEAN("mae mean_absolute_error", "abs(p - t)", "sum / max(n, 1)", "The mean of |p - t|."),
     ERROR_MEAN("mse mean_squared_error", "(p - t) * (p - t)", "sum / max(n, 1)", "The mean of (p - t)^2."),
-    ERROR_MEAN("rmse root_mean_squared_error", "(p - t) * (p - t)", "sqrt(sum / max(n, 1))", "The root of the mean of (p - t)^2."),
+    ERROR_MEAN("rmse root_mean_squared_error", "(p - t) * (p - t)", "sqrt(sum / max(n, 1))",
+               "The root of the mean of (p - t)^2."),
     ERROR_MEAN("mape mean_absolute_percentage_error", "100 * abs((p - t) / max(abs(t), 1e-7))", "sum / max(n, 1)",
                "The mean of 100 |p - t| / |t|."),
     {.row = {"r2 r2_score", {{0}}, "1 - sum (p - t)^2 / sum (t - mean t)^2."},
@@ -68,7 +71,8 @@ static const MetricRow rows[] = {
     {.row = {"precision", {THRESHOLD}, "Of what was said to be, how much is. Of class numbers: the mean over classes."},
      DECIDED, .lines = {HITS, SAID, IS}, .sums = {"hits", "says", "real"},
      .value = OVER_CLASSES("hits / max(says, 1)", "says + real")},
-    {.row = {"recall sensitivity", {THRESHOLD}, "Of what is, how much was said to be. Of class numbers: the mean over classes."},
+    {.row = {"recall sensitivity", {THRESHOLD},
+             "Of what is, how much was said to be. Of class numbers: the mean over classes."},
      DECIDED, .lines = {HITS, IS}, .sums = {"hits", "real"}, .value = OVER_CLASSES("hits / max(real, 1)", "real")},
     {.row = {"f1 f1_score", {THRESHOLD}, "The harmonic mean of precision and recall. Of class numbers: the mean over classes."},
      DECIDED, .lines = {HITS, SAID, IS}, .sums = {"hits", "says", "real"},
@@ -78,7 +82,8 @@ static const MetricRow rows[] = {
     COUNTS("true_negatives tn", "!said && !is ? one : 0", "How many were said not to be and are not."),
     COUNTS("false_negatives fn", "!said && is ? one : 0", "How many were said not to be and are."),
     {.row = {"auc roc_auc", {{"num_thresholds", 200, 200, NULL}},
-             "The area under the curve of true positives over false positives, by trapezoids between fixed thresholds (as Keras)."},
+             "The area under the curve of true positives over false positives, by trapezoids between fixed "
+             "thresholds (as Keras)."},
      .kind = MK_CURVE,
      .lines = {{"tp", "reduce_sum(above && is ? one : 0, axes=[0], keepdims=0)", NULL},
                {"fp", "reduce_sum(above && !is ? one : 0, axes=[0], keepdims=0)", NULL},
@@ -92,8 +97,8 @@ static const MetricRow rows[] = {
     {.row = {"perplexity", {{0}}, "e to the mean loss of the samples so far."},
      .kind = MK_LOSS, .lines = {{"sum", "loss * n", NULL}}, .sums = {"sum", "n"}, .value = "exp(sum / max(n, 1))"},
     {.row = {"confusion_matrix confusion balanced_accuracy", {THRESHOLD},
-             "Counts by target's and predicted class, in the state metric/NAME/matrix; shown is the mean over classes of how often "
-             "they were found."},
+             "Counts by target's and predicted class, in the state metric/NAME/matrix; shown is the mean over classes of how "
+             "often they were found."},
      .kind = MK_MATRIX, .sums = {"matrix"},
      .value = "rows = reduce_sum(matrix, axes=[1]); found = diagonal ? matrix : 0;"
               "s = reduce_sum(found / max(rows, 1), axes=[0,1], keepdims=0);"
@@ -276,13 +281,15 @@ static bool add_sums(Scope *sums, const Scope *s, const MetricRow *m, const char
     return true;
 }
 
-Value *metric_build(Graph *g, const TrainSpec *spec, const Recipe *r, Value *p, Value *target, Value *loss, const char **label) {
+Value *metric_build(Graph *g, const TrainSpec *spec, const Recipe *r, Value *p, Value *target, Value *loss,
+                    const char **label) {
     Scope s, sums;
     Seen e = {.spec = spec, .p = p, .target = target, .loss = loss};
     Recipe recipe = *r;
     if (!recipe.name) recipe.name = "accuracy";
     *label = recipe.name;
-    if (!scope_open(&s, g, "metric", &recipe, spec->torch) || !loss_classes(g, spec, p, &e.sparse, &e.axis, &e.ignored)) return NULL;
+    if (!scope_open(&s, g, "metric", &recipe, spec->torch)) return NULL;
+    if (!loss_classes(g, spec, p, &e.sparse, &e.axis, &e.ignored)) return NULL;
     const MetricRow *m = (const MetricRow *)s.row;
     s.dt = recipe_wide(p);
     if (p->rank < 0 || (m->kind == MK_LOSS && !loss)) return NULL;

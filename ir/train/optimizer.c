@@ -134,7 +134,8 @@ static const OptimizerRow rows[] = {
                {"w", "w - r * sign(beta1 * m + (1 - beta1) * g)", NULL},
                {"m", "beta2 * m + (1 - beta2) * g", NULL}}},
     {.row = {"lamb", {LR(1e-3, 1e-3), ADAM_ARGS, WEIGHT_DECAY},
-             "Adam's step scaled to the size of the parameter it changes; torch: the decay is part of the step (You et al. 2020)."},
+             "Adam's step scaled to the size of the parameter it changes; torch: the decay is part of the step "
+             "(You et al. 2020)."},
      .slots = {{"m", NULL, NULL, false}, {"v", NULL, NULL, false}},
      .scalars = {{"c", "1 / (1 - pow(beta1, t))", NULL}, {"k", "1 / sqrt(1 - pow(beta2, t))", NULL}},
      .lines = {{"w", "w - weight_decay * r * w", "weight_decay keras"},
@@ -171,7 +172,8 @@ static void make_slots(Scope *s, const OptimizerRow *o, const Value *w, Value **
         bool scalar = o->slots[i].scalar;
         if (init && *init == '%') init = gd_format(g->c, "constant value=%.17g", scope_arg(s, init + 1));
         const char *slot = gd_format(g->c, "%s/%s", name, o->slots[i].name);
-        was[i] = scope_name(s, o->slots[i].name, state_new(g, ST_SLOT, slot, scalar ? F64 : s->dt, scalar ? 0 : w->rank, dims, init));
+        was[i] = state_new(g, ST_SLOT, slot, scalar ? F64 : s->dt, scalar ? 0 : w->rank, dims, init);
+        scope_name(s, o->slots[i].name, was[i]);
     }
 }
 

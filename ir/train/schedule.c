@@ -98,7 +98,8 @@ static void clock(Scope *s, const ScheduleRow *row) {
         Value *length = !isnan(fixed) ? f64(g, fixed) : epochs ? f64(g, (double)run)
                                       : make(g, "mul", scope_value(s, "epoch"), f64(g, (double)run));
         double warmup = scope_arg(s, "warmup");
-        bool less = warmup > 0 && row->length == LEN_RUN && (s->torch || isnan(fixed)); /* Keras's decay_steps begin behind it */
+        /* Keras's decay_steps begin behind it. */
+        bool less = warmup > 0 && row->length == LEN_RUN && (s->torch || isnan(fixed));
         if (less) length = make(g, "max", make(g, "sub", length, f64(g, warmup)), f64(g, 1));
         scope_name(s, "steps", length);
     }
@@ -111,7 +112,8 @@ static Value *piecewise(Scope *s) {
     const double *b, *v;
     int n = scope_list(s, "boundaries", &b), values = scope_list(s, "values", &v);
     if (n < 0 || (values >= 0 && values != n + 1)) {
-        scope_error(s, 601, "boundaries=10:20 values=1:0.1:0.01", "%d boundaries, %d values", n < 0 ? 0 : n, values < 0 ? 0 : values);
+        scope_error(s, 601, "boundaries=10:20 values=1:0.1:0.01", "%d boundaries, %d values",
+                    n < 0 ? 0 : n, values < 0 ? 0 : values);
         return NULL;
     }
     double gamma = scope_arg(s, "gamma");

@@ -80,7 +80,7 @@ static void node_key(Key *k, const Node *n) {
         key_add(k, n->in[0]);
         first = 2;
     }
-    key_put(k, n->in + first, (size_t)(n->nin - first) * sizeof *n->in);
+    if (n->nin > first) key_put(k, n->in + first, (size_t)(n->nin - first) * sizeof *n->in);
 }
 
 static Node *find(const Seen *s, const Key *k) {

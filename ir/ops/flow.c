@@ -231,6 +231,7 @@ static void import_if(Import *n) {
         for (int i = 0; i < n->nout && i < taken->out.n; i++) n->out[i] = taken->out.v[i];
         return;
     }
+    import_require(n, expr2(g->c, E_EQ, value_count(g->c, cond), expr_int(g->c, 1)), "the condition has one element");
     int errors = gd_error_count(g->c);
     Graph **region = gd_new_array(g->c, Graph *, 2);
     for (int i = 0; i < 2; i++) region[i] = n->region(n, attr[i], 0, NULL);
@@ -248,6 +249,7 @@ static void import_if(Import *n) {
         for (int k = 0; k < a->rank; k++)
             if (a->dim[k] != b->dim[k]) vec_push(g->c, &syms, graph_data_symbol(g, "D", NULL));
     }
+    if (cond->rank) cond = build_reshape(g, cond, 0, NULL);
     Node *node = node_begin(g, "if");
     node_input(node, cond);
     node_syms(node, "syms", syms.n, syms.v);

@@ -204,18 +204,19 @@ static bool by_scale(Import *n, const Value *x, Value *scales, int i, Factor *f)
     Ctx *c = g->c;
     int64_t size;
     bool known = known_number(g, scales, i, &f->known);
-    if (known && f->known <= 0) {
+    double out = known && is_int(x->dim[f->axis], &size) ? (double)floorf((float)size * (float)f->known) : 0;
+    if (known && (!(f->known > 0) || !(out < 0x1p62))) {
         import_error(n, 204, NULL, "a scale of %g", f->known);
         return false;
     }
     f->scale = known ? number(g, f->known) : element(g, scales, i);
     if (known && is_int(x->dim[f->axis], &size))
-        f->out = expr_int(c, (int64_t)floorf((float)size * (float)f->known));
+        f->out = expr_int(c, (int64_t)out);
     else if (known && f->known == floor(f->known) && f->known < 1e9)
         f->out = expr_mul(c, x->dim[f->axis], expr_int(c, (int64_t)f->known));
     else {
-        Value *out = make(g, "floor", make(g, "mul", build_scalar(g, F32, x->dim[f->axis]), f->scale));
-        Expr **e = value_read(g, build_cast(g, out, I64), "size", NULL);
+        Value *size_now = make(g, "floor", make(g, "mul", build_scalar(g, F32, x->dim[f->axis]), f->scale));
+        Expr **e = value_read(g, build_cast(g, size_now, I64), "size", NULL);
         if (!e) return false;
         f->out = e[0];
     }

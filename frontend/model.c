@@ -487,6 +487,7 @@ Graph *model_graph(Ctx *c, const char *text, size_t n, const char *name, const F
     Desc d = {.c = c, .text = text, .ntext = n, .o = o, .prefix = "", .path = ""};
     d.dims = (Model){.c = c, .o = o, .named = map_new(c)};
     d.root = d.g = graph_new(c, name);
+    d.root->training = o->training;
     d.env = d.top = env_new(&d, NULL);
     d.blocks = map_new(c);
     d.told = map_new(c);
@@ -497,7 +498,7 @@ Graph *model_graph(Ctx *c, const char *text, size_t n, const char *name, const F
     int last = 0;
     while (d.t[last].kind != TK_END) last++;
     model_statements(&d, 0, last);
-    if (!d.inputs) model_error(&d, &d.t[last], 205, "input x: f32[N, 28, 28, 1]", "an input is expected, but the text ends");
+    if (!d.inputs && gd_error_count(c) == errors) model_error(&d, &d.t[last], 205, "input x: f32[N, 28, 28, 1]", "an input is expected, but the text ends");
     else if (!d.outputs && d.it.kind == OD_VALUE) graph_output(d.root, d.it_name ? d.it_name : "output", d.it.v[0]);
     if (gd_error_count(c) == errors) dims_finish(&d.dims);
     if (gd_error_count(c) > errors) gd_leave(c);

@@ -14,13 +14,16 @@ typedef struct Cli {
     int repeat;
     const char *backend, *threads; /* as given, NULL: not given */
     GradcFit fit;                  /* options of train and eval */
+    const char *method;            /* attack: fgsm, pgd */
+    double eps;                    /* attack: how far an element may move */
+    int steps;
     bool train;                    /* compile: the model as one that trains */
     bool json, quiet, verbose, all, changed, full, time, profile, color;
 } Cli;
 
 /* A verb's work: the exit status. What it prints to stdout is the answer, whole or not at all where that is possible. */
 typedef int Verb(Cli *c);
-Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval, cli_export;
+Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval, cli_export, cli_attack, cli_saliency;
 
 /* Prints the problems of the last call, and gives status back. */
 int cli_problems(const Cli *c, int status);

@@ -19,17 +19,21 @@ static const struct { const char *name, *words, *doc; Verb *run; bool json, mode
     {"train", "MODEL --data SPEC -o FILE", "train the model on data", cli_train, true, true},
     {"eval", "MODEL --data SPEC --params FILE", "loss and metrics over all of the data", cli_eval, true, true},
     {"export", "MODEL --params FILE -o OUT.onnx", "write the trained model as ONNX, for inference", cli_export, false, true},
+    {"attack", "fgsm|pgd MODEL NAME=VALUE ... --params FILE", "change an input a little so that the loss rises", cli_attack, false, true},
+    {"saliency", "MODEL NAME=VALUE ... --params FILE -o MAP.png", "a map of what the loss depends on in an image", cli_saliency, false, true},
     {"ops", "[OP]", "the op table", cli_ops, true, false},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* Options of verbs; the library has its own. */
-typedef enum Own { OUT, OUT_DIR, EMIT, TRAIN, AFTER, ALL, CHANGED, FULL, DATA, SECONDS, RTOL, ATOL, REPEAT, TIME, JSON, QUIET, VERBOSE, COLOR,
+typedef enum Own { OUT, OUT_DIR, EMIT, TRAIN, EPS, STEPS, AFTER, ALL, CHANGED, FULL, DATA, SECONDS, RTOL, ATOL, REPEAT, TIME, JSON, QUIET, VERBOSE, COLOR,
                    HELP, VERSION, OWNS } Own;
 static const struct { const char *name, *value, *verbs, *doc; } owns[OWNS] = {
     [TRAIN] = {"train", NULL, "compile", "as a model that trains: an executable with the verbs train, eval and run, or sources with that API"},
-    [OUT] = {"output", "OUT", "compile train export", "the file to write (a directory with --emit c); also -o OUT"},
-    [OUT_DIR] = {"out", "DIR", "run", "write the outputs to DIR/NAME.npy instead of printing them"},
+    [EPS] = {"eps", "X", "attack", "how far an element may move (0.1)"},
+    [STEPS] = {"steps", "N", "attack", "of pgd (10)"},
+    [OUT] = {"output", "OUT", "compile train export saliency", "the file to write (a directory with --emit c); also -o OUT"},
+    [OUT_DIR] = {"out", "DIR", "run attack", "write the outputs to DIR/NAME.npy instead of printing them"},
     [EMIT] = {"emit", "KIND", "compile", "exe, c, so, obj, asm, ll or bc (exe, or by OUT's suffix)"},
     [AFTER] = {"after", "PASS", "ir", "the IR after PASS"},
     [ALL] = {"all", NULL, "ir", "the IR after every pass"},
@@ -151,6 +155,11 @@ static int set_own(Cli *c, Own o, const char *v) {
     case EMIT: c->emit = v; return 0;
     case AFTER: c->after = v; return 0;
     case TRAIN: c->train = true; return 0;
+    case EPS: return real(c, "eps", v, &c->eps);
+    case STEPS:
+        if (real(c, "steps", v, &n)) return 2;
+        c->steps = n >= 1 && n <= 1e6 ? (int)n : 0;
+        return c->steps ? 0 : cli_fail(c, 601, NULL, "--steps: a number from 1 to 1000000");
     case ALL: c->all = true; return 0;
     case CHANGED: c->changed = true; return 0;
     case FULL: c->full = true; return 0;
@@ -191,7 +200,7 @@ static bool takes_value(const char *name, Own own) {
 /* An option of train and eval; -1: none of them, or of no concern to this verb. The batch is the compiler's business too. */
 static int fit_option(Cli *c, const char *name, const char *value) {
     GradcError e;
-    if (!c->verb || (strcmp(c->verb, "train") && strcmp(c->verb, "eval") && strcmp(c->verb, "export"))) return -1;
+    if (!c->verb || !word_in("train eval export attack saliency", c->verb)) return -1;
     int status = gradc_fit_option(&c->fit, name, value, &e);
     if (status > 0) return cli_error(c, &e);
     return !status && !strcmp(name, "batch") ? -1 : status;
@@ -271,6 +280,11 @@ static int run_verb(Cli *c) {
         return gradc_error_status(601);
     }
     int v = verb_index(c->verb);
+    if (verbs[v].run == cli_attack && c->model && (!strcmp(c->model, "fgsm") || !strcmp(c->model, "pgd"))) {
+        c->method = c->model;
+        c->model = c->nwords ? c->words[0] : NULL;
+        if (c->nwords) memmove(c->words, c->words + 1, (size_t)--c->nwords * sizeof *c->words);
+    }
     if (c->json && !verbs[v].json) return cli_fail(c, 601, NULL, "%s has no option --json", c->verb);
     if (verbs[v].model && !c->model)
         return cli_fail(c, 601, "gradc VERB --help", "%s needs a model: gradc %s %s", c->verb, c->verb, verbs[v].words);
@@ -282,7 +296,7 @@ static int run_verb(Cli *c) {
 }
 
 int main(int argc, char **argv) {
-    Cli c = {.g = gradc_open(), .seconds = 3, .rtol = 1e-3, .atol = 1e-7};
+    Cli c = {.g = gradc_open(), .seconds = 3, .eps = .1, .rtol = 1e-3, .atol = 1e-7};
     const char *plain = getenv("NO_COLOR");
     c.color = isatty(2) && !(plain && *plain);
     c.words = calloc((size_t)argc + 1, sizeof *c.words);

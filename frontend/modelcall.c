@@ -246,7 +246,10 @@ static Value *known_state(Layer *l, const char *name, DType dt, int rank, const 
     Value *v = l->d->root->in.v[s->in];
     bool same = v->dt == dt && v->rank == rank;
     for (int i = 0; same && i < rank; i++) same = is_value(v->dim[i], dim[i]);
-    if (!same) layer_error(l, 202, "layers of one name share their parameters", "parameter %s is %s already", name, value_type_text(l->c, v));
+    if (same) return v;
+    layer_error(l, 202, "layers of one name share their parameters", "parameter %s is %s already", name, value_type_text(l->c, v));
+    v = value_new(l->g, dt, 0, NULL);
+    v->rank = -1;
     return v;
 }
 
@@ -265,6 +268,7 @@ Value *layer_param(Layer *l, const char *keras, const char *torch, DType dt, int
                    const char *given, int64_t fan_in, int64_t fan_out) {
     Value *v = state(l, ST_PARAM, keras, torch, dt, rank, dim, given ? given : init);
     StateVar *s = state_of(l->d->root, v);
+    if (!s) return v;
     s->fan_in = fan_in;
     s->fan_out = fan_out;
     if (rank > 1 && layer_has(l, "l1")) s->l1 = layer_float(l, "l1");

@@ -102,7 +102,8 @@ static Value *affine(Layer *l, Value *y, int axis, Value *gamma, Value *beta) {
 /* What a running statistic becomes: keep * old + (1 - keep) * now. Nothing goes back through it. */
 static void move(Layer *l, Value *old, Value *now, double keep) {
     Map *values = map_new(l->c), *attrs = map_new(l->c);
-    if (state_of(l->d->root, old)->out >= 0) return; /* a layer used twice: the first use moves them */
+    const StateVar *s = state_of(l->d->root, old);
+    if (!s || s->out >= 0) return; /* a layer used twice: the first use moves them */
     map_puts(values, "old", old);
     map_puts(values, "now", build_reshape(l->g, now, 1, old->dim));
     number(l->c, attrs, "keep", keep);

@@ -180,7 +180,8 @@ void model_lex(Desc *d) {
             t.n = (size_t)(next - s);
             if (t.kind != TK_LINE || !open) vec_push(d->c, &toks, t);
         }
-        s = next ? next : s + 1;
+        while (!next && s < end && *s != '\n') s++; /* what stands behind a byte without meaning is not looked at */
+        if (next) s = next;
     }
     vec_push(d->c, &toks, ((Tok){.kind = TK_LINE, .s = end}));
     vec_push(d->c, &toks, ((Tok){.kind = TK_END, .s = end}));

@@ -91,7 +91,7 @@ static Value *weight(Layer *l, const char *keras, const char *torch, int layer, 
 static void forget_bias(Layer *l, Value *b, DType dt, int64_t units) {
     StateVar *s = state_of(l->d->root, b);
     int64_t n = 4 * units, bytes = gd_dtypes[dt].bytes;
-    if (s->from || layer_has(l, "bias_init")) return;
+    if (!s || s->from || layer_has(l, "bias_init")) return;
     uint8_t *data = gd_alloc_aligned(l->c, (size_t)(n * bytes));
     for (int64_t i = 0; i < n; i++) gd_store_bits(dt, data + i * bytes, gd_to_bits(dt, i >= units && i < 2 * units));
     s->from = graph_const(l->d->root, dt, 1, &n, data);

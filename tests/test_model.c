@@ -38,6 +38,7 @@ static float rnd(void) {
 static void run(Ctx *c, Graph *g, Job *j) {
     const void *in[64];
     void *out[8] = {NULL};
+    int64_t sizes[64] = {0};
     for (int i = 0; i < g->in.n; i++) {
         int64_t dims[MAX_RANK], n = 1;
         assert_true(value_static(g->in.v[i], dims));
@@ -55,7 +56,7 @@ static void run(Ctx *c, Graph *g, Job *j) {
     }
     PassOptions o = {.opt = 1, .numerics = NUM_STRICT, .threads = 1, .machine = {8, 16, true, 32 << 10, 1 << 20}};
     Program *p = passes_run(g, &o);
-    assert_int_equal(loop_interpret(c, p, &(LoopArgs){in, out, NULL}), 0);
+    assert_int_equal(loop_interpret(c, p, &(LoopArgs){in, out, sizes}), 0);
     j->out = malloc((size_t)j->nout * sizeof(float));
     memcpy(j->out, out[0], (size_t)j->nout * sizeof(float));
 }
@@ -229,6 +230,13 @@ static const Fault faults[] = {
     {IN "dense 3\noutput y, z\n", "the name y is not known"},
     {IN "dense 3\noutput = 4 5\n", "the end of the line is expected"},
     {IN "dense 3 name=a\ndense 4 name=a\n", "line 4, column 1: dense: parameter a/kernel is f32[4,3] already"},
+    {"model m\ninput x: f32[N, 5, 4]\nlstm 4 sequence name=a\ndense 3\nlstm 4 name=a\n", "parameter a/kernel is f32[4,16] already"},
+    {"model m\ninput x: f32[N, 5, 4]\ngru 4 sequence name=a\ndense 3\ngru 4 name=a\n", "parameter a/kernel is f32[4,12] already"},
+    {"model m\ninput x: f32[N, 5, 4]\nattention 2 name=a\ndense 6\nattention 2 name=a\n", "parameter a/query/kernel is f32[4,2,2] already"},
+    {"model m\nsemantics torch\ninput x: f32[N, 5, 4]\nattention 2 name=a\nlinear 6\nattention 2 name=a\n", "parameter a.in_proj_weight is f32[12,4] already"},
+    {"model m\ninput x: f32[N, 8, 8, 4]\nconv2d 4 3x3 name=a\nconv2d 3 3x3\ndepthwise name=a\n", "parameter a/kernel is f32[3,3,4,4] already"},
+    {"model m\ninput x: f32[N, 8, 8, 4]\nbatchnorm name=a\nconv2d 3 3x3\nbatchnorm name=a\n", "parameter a/gamma is f32[4] already"},
+    {"model m\ninput x: i64[N]\nembedding 4 4 name=a\nembedding 4 5 name=a from x\n", "parameter a/embeddings is f32[4,4] already"},
     {IN "dense 3\ntrain\nlos mse\n", "line 5, column 1: a train block knows no los"},
     {IN "dense 3\ntrain\nloss mse\nbatch many\n", "line 6, column 7: a whole number for batch is expected, not \"many\""},
     {IN "dense 3\ntrain\noptimizer sgd lr\n", "line 5, column 17: optimizer: argument=value is expected"},

@@ -122,6 +122,7 @@ static void convolve(Layer *l, int64_t filters, int64_t groups, bool depthwise) 
     Value *w = layer_param(l, "kernel", "weight", x->dt, n + 2, dim,
                            torch ? layer_uniform(l, fan_in) : "glorot_uniform", layer_text(l, "init", NULL), fan_in, fan_out);
     Value *b = bias(l, x->dt, filters, fan_in), *in3[3] = {channels_second(l, x), w, b};
+    if (l->d->failed) return;
     if (!torch && depthwise) { /* [k..., C, m]: output c * m + j is of channel c */
         Expr *flat[5];
         for (int i = 0; i < n; i++) flat[i] = expr_int(l->c, kernel[i]);
@@ -185,8 +186,10 @@ static void make_conv_transpose(Layer *l) {
     int64_t fan = filters / groups * product(kernel, n), whole = in * product(kernel, n);
     Value *w = layer_param(l, "kernel", "weight", x->dt, n + 2, dim, torch ? layer_uniform(l, fan) : "glorot_uniform",
                            layer_text(l, "init", NULL), fan, whole);
-    Value *b = bias(l, x->dt, filters, fan), *in3[3] = {channels_second(l, x), torch ? w : kernel_first(l, w), b}, *y;
+    Value *b = bias(l, x->dt, filters, fan), *in3[3] = {channels_second(l, x), NULL, b}, *y;
     transposed_padding(l, n, kernel, stride, pads, more);
+    if (l->d->failed) return;
+    in3[1] = torch ? w : kernel_first(l, w);
     ImportAttr attr[] = {at_ints(l->c, "strides", n, stride), at_ints(l->c, "dilations", n, dilation), at_ints(l->c, "pads", 2 * n, pads),
                          at_ints(l->c, "output_padding", n, more), at_int("group", groups)};
     layer_onnx(l, "ConvTranspose", b ? 3 : 2, in3, 5, attr, 1, &y);

@@ -27,9 +27,11 @@ static void make_dense(Layer *l) {
     if (l->d->failed) return;
     int64_t dim[2] = {torch ? units : in, torch ? in : units};
     Value *w = layer_param(l, "kernel", "weight", x->dt, 2, dim, torch ? layer_uniform(l, in) : "glorot_uniform", layer_text(l, "init", NULL), in, units);
+    if (l->d->failed) return;
     Value *y = product(l->g, x, w, torch ? 1 : 0);
     if (layer_flag(l, "bias")) {
         Value *b = layer_param(l, "bias", "bias", x->dt, 1, &units, torch ? layer_uniform(l, in) : "zeros", layer_text(l, "bias_init", NULL), in, units);
+        if (l->d->failed) return;
         y = make(l->g, "add", y, b);
     }
     l->out[0] = y;
@@ -45,7 +47,7 @@ static void make_embedding(Layer *l) {
     }
     const char *init = l->d->torch ? "normal std=1" : "uniform low=-0.05 high=0.05";
     Value *w = layer_param(l, "embeddings", "weight", F32, 2, dim, init, layer_text(l, "init", NULL), 0, 0);
-    l->out[0] = make(l->g, "gather", w, l->in[0]);
+    if (!l->d->failed) l->out[0] = make(l->g, "gather", w, l->in[0]);
 }
 
 /* ---- normalisation ---- */
@@ -140,6 +142,7 @@ static void make_batchnorm(Layer *l) {
     Value *gamma = scale_of(l, x->dt, n, false), *beta = scale_of(l, x->dt, n, true);
     Value *mean = layer_buffer(l, "moving_mean", "running_mean", x->dt, 1, &n, "zeros");
     Value *variance = layer_buffer(l, "moving_variance", "running_var", x->dt, 1, &n, "ones");
+    if (l->d->failed) return;
     Map *values = map_new(l->c), *attrs = map_new(l->c);
     number(l->c, attrs, "epsilon", epsilon(l));
     if (l->d->o->training) {
@@ -165,7 +168,7 @@ static void make_layernorm(Layer *l) {
     number(l->c, s.attrs, "epsilon", epsilon(l));
     Value *y = graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", s.values, s.attrs);
     Value *gamma = scale_of(l, x->dt, n, false), *beta = scale_of(l, x->dt, n, true);
-    l->out[0] = affine(l, y, axis, gamma, beta);
+    if (!l->d->failed) l->out[0] = affine(l, y, axis, gamma, beta);
 }
 
 static void make_rmsnorm(Layer *l) {
@@ -179,7 +182,7 @@ static void make_rmsnorm(Layer *l) {
     map_puts(values, "count", build_scalar(l->g, x->dt, x->dim[last]));
     Value *y = graph_text(l->g, "x * reciprocal(sqrt(reduce_sum(x * x, axes=axes) / count + epsilon))", values, attrs);
     Value *gamma = layer_param(l, "scale", "weight", x->dt, 1, &n, "ones", NULL, 0, 0);
-    l->out[0] = make(l->g, "mul", y, gamma);
+    if (!l->d->failed) l->out[0] = make(l->g, "mul", y, gamma);
 }
 
 static void make_groupnorm(Layer *l) {
@@ -203,7 +206,7 @@ static void make_groupnorm(Layer *l) {
     number(l->c, s.attrs, "epsilon", epsilon(l));
     Value *y = build_reshape(l->g, graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", s.values, s.attrs), x->rank, x->dim);
     Value *gamma = scale_of(l, x->dt, n, false), *beta = scale_of(l, x->dt, n, true);
-    l->out[0] = affine(l, y, axis, gamma, beta);
+    if (!l->d->failed) l->out[0] = affine(l, y, axis, gamma, beta);
 }
 
 /* ---- dropout ---- */
@@ -405,7 +408,7 @@ static void make_prelu(Layer *l) {
     if (l->d->failed) return;
     if (l->d->torch) n = 1; /* one slope for all, as nn.PReLU() has */
     Value *slope = layer_param(l, "alpha", "weight", x->dt, 1, &n, l->d->torch ? "constant value=0.25" : "zeros", layer_text(l, "init", NULL), 0, 0);
-    l->out[0] = make(l->g, "prelu", x, l->d->torch ? slope : along(l, x, axis, slope));
+    if (!l->d->failed) l->out[0] = make(l->g, "prelu", x, l->d->torch ? slope : along(l, x, axis, slope));
 }
 
 #define PARAM {"bias", 'b', 1}, {"init", 'i', 0}, {"bias_init", 'i', 0}, {"l1", 'f', 0}, {"l2", 'f', 0}

@@ -104,17 +104,18 @@ static void cell_parameters(Cell *c, int64_t in, int layer, bool back, DType dt)
     c->w = weight(l, "kernel", "weight_ih", layer, back, dt, 2, torch ? wide : in, torch ? in : wide, "glorot_uniform", layer_text(l, "init", NULL), u);
     c->r = weight(l, "recurrent_kernel", "weight_hh", layer, back, dt, 2, torch ? wide : u, torch ? u : wide, "orthogonal", NULL, u);
     c->b = c->br = NULL;
-    if (!layer_flag(l, "bias")) return;
+    if (l->d->failed || !layer_flag(l, "bias")) return;
     const char *given = layer_text(l, "bias_init", NULL);
     if (torch) {
         c->b = weight(l, "bias", "bias_ih", layer, back, dt, 1, wide, 0, "zeros", given, u);
         c->br = weight(l, "bias", "bias_hh", layer, back, dt, 1, wide, 0, "zeros", given, u);
-        if (c->gates == 3) return;
+        if (c->gates == 3 || l->d->failed) return;
         c->b = make(l->g, "add", c->b, c->br);
         c->br = NULL;
     } else if (c->gates == 3) { /* [2, 3 units]: the input's and the state's */
         Value *both = weight(l, "bias", "", layer, back, dt, 2, 2, wide, "zeros", given, u);
         Expr *one = expr_int(l->c, 1);
+        if (l->d->failed) return;
         c->b = build_squeeze(l->g, build_slice_axis(l->g, both, 0, expr_int(l->c, 0), one), 0);
         c->br = build_squeeze(l->g, build_slice_axis(l->g, both, 0, one, one), 0);
     } else {
@@ -255,6 +256,7 @@ static void torch_attention(Layer *l, int64_t heads, int64_t width) {
     if (layer_flag(l, "bias")) b = layer_param(l, "", "in_proj_bias", dt, 1, dim, "zeros", NULL, 0, 0);
     Value *wo = layer_param(l, "", "out_proj.weight", dt, 2, square, layer_uniform(l, width), layer_text(l, "init", NULL), width, width);
     if (layer_flag(l, "bias")) bo = layer_param(l, "", "out_proj.bias", dt, 1, square, "zeros", NULL, 0, 0);
+    if (l->d->failed) return;
     if (other == x) {
         Value *all = joint(l, x, w, b, 0, 3, width);
         for (int i = 0; i < 3; i++) qkv[i] = build_slice_axis(l->g, all, 2, expr_int(l->c, i * width), expr_int(l->c, width));
@@ -279,13 +281,16 @@ static void keras_attention(Layer *l, int64_t heads, int64_t width) {
         if (l->d->failed) return;
         flat[0] = expr_int(l->c, in);
         Value *w = layer_param(l, gd_format(l->c, "%s/kernel", parts[i]), "", dt, 3, dim, "glorot_uniform", layer_text(l, "init", NULL), in * heads, in * size);
+        if (l->d->failed) return;
         qkv[i] = contracted(l->g, from, build_reshape(l->g, w, 2, flat), 0, 2, 0);
         if (!layer_flag(l, "bias")) continue;
         Value *b = layer_param(l, gd_format(l->c, "%s/bias", parts[i]), "", dt, 2, dim + 1, "zeros", NULL, 0, 0);
+        if (l->d->failed) return;
         qkv[i] = make(l->g, "add", qkv[i], build_reshape(l->g, b, 1, flat + 1));
     }
     int64_t dim[3] = {heads, size, width};
     Value *w = layer_param(l, "attention_output/kernel", "", dt, 3, dim, "glorot_uniform", layer_text(l, "init", NULL), heads * size, heads * width);
+    if (l->d->failed) return;
     Value *y = attend(l, qkv[0], qkv[1], qkv[2], heads, layer_flag(l, "causal"));
     y = contracted(l->g, y, build_reshape(l->g, w, 2, (Expr *[]){flat[1], expr_int(l->c, width)}), 0, 2, 0);
     if (layer_flag(l, "bias")) y = make(l->g, "add", y, layer_param(l, "attention_output/bias", "", dt, 1, dim + 2, "zeros", NULL, 0, 0));

@@ -24,7 +24,7 @@ typedef struct Job {
     int64_t params;      /* elements of all parameters */
     int states, inputs;
     TrainSpec spec;
-    float *out;          /* of the first output */
+    float *out;          /* of all outputs, one behind the other */
     int nout;
 } Job;
 
@@ -39,26 +39,35 @@ static void run(Ctx *c, Graph *g, Job *j) {
     const void *in[64];
     void *out[8] = {NULL};
     int64_t sizes[64] = {0};
+    int nin = 0;
     for (int i = 0; i < g->in.n; i++) {
         int64_t dims[MAX_RANK], n = 1;
         assert_true(value_static(g->in.v[i], dims));
         for (int k = 0; k < g->in.v[i]->rank; k++) n *= dims[k];
         float *f = gd_new_array(c, float, n);
-        for (int64_t k = 0; k < n; k++) f[k] = rnd();
-        in[i] = f;
+        int64_t *whole = gd_new_array(c, int64_t, n);
+        for (int64_t k = 0; k < n; k++) {
+            f[k] = rnd();
+            whole[k] = (int64_t)(f[k] * 1e6f);
+        }
+        const StateVar *s = state_of(g, g->in.v[i]);
+        void *data = g->in.v[i]->dt == I64 ? (void *)whole : f;
+        if (s && s->out >= 0) out[s->out] = data; /* its memory is the output's */
+        else in[nin++] = data;
     }
-    int64_t n, dims[MAX_RANK];
-    for (int i = 0; i < g->out.n; i++) {
+    int64_t n[8], dims[MAX_RANK];
+    int outputs = g->out.n;
+    for (int i = 0; i < outputs; i++) {
         assert_true(value_static(g->out.v[i], dims));
-        assert_true(is_int(value_count(c, g->out.v[i]), &n));
-        out[i] = gd_new_array(c, float, n);
-        if (!i) j->nout = (int)n;
+        assert_true(is_int(value_count(c, g->out.v[i]), &n[i]));
+        if (!out[i]) out[i] = gd_new_array(c, float, n[i]);
+        j->nout += (int)n[i];
     }
     PassOptions o = {.opt = 1, .numerics = NUM_STRICT, .threads = 1, .machine = {8, 16, true, 32 << 10, 1 << 20}};
     Program *p = passes_run(g, &o);
     assert_int_equal(loop_interpret(c, p, &(LoopArgs){in, out, sizes}), 0);
-    j->out = malloc((size_t)j->nout * sizeof(float));
-    memcpy(j->out, out[0], (size_t)j->nout * sizeof(float));
+    float *to = j->out = malloc((size_t)j->nout * sizeof(float));
+    for (int i = 0; i < outputs; to += n[i++]) memcpy(to, out[i], (size_t)n[i] * sizeof(float));
 }
 
 static void read_model(Ctx *c, void *arg) {
@@ -140,8 +149,9 @@ static void test_train_block(void **state) {
 
 /* ---- the same network in two ways ---- */
 
-static void same(const char *a, const char *b, double tolerance) {
+static void same(const char *a, const char *b, bool training, double tolerance) {
     Job j[2] = {text_job(a), text_job(b)};
+    j[0].training = training;
     for (int i = 0; i < 2; i++) {
         seed = 3;
         j[i].run = true;
@@ -161,16 +171,16 @@ static void test_cells(void **state) {
     (void)state;
     same(TORCH X34 "rnn 4\n",
          TORCH X34 "param w: [4, 3]\nparam r: [4, 4]\nparam a: [4]\nparam b: [4]\nh = zeros(2, 4)\n"
-               "y = for s in x along 1 {\nh = tanh(matmul(s, transpose(w, 1, 0)) + matmul(h, transpose(r, 1, 0)) + (a + b))\n}\n", 1e-6);
+               "y = for s in x along 1 {\nh = tanh(matmul(s, transpose(w, 1, 0)) + matmul(h, transpose(r, 1, 0)) + (a + b))\n}\n", false, 1e-6);
     same(TORCH X34 "lstm 4 last\n",
          TORCH X34 "param w: [16, 3]\nparam r: [16, 4]\nparam a: [16]\nparam b: [16]\nh = zeros(2, 4)\nc = zeros(2, 4)\n"
                "for s in x along 1 {\nz = matmul(s, transpose(w, 1, 0)) + matmul(h, transpose(r, 1, 0)) + (a + b)\n"
-               "i, f, g, o = split(z, 4, axis=1)\nc = sigmoid(f) * c + sigmoid(i) * tanh(g)\nh = sigmoid(o) * tanh(c)\n}\n", 1e-6);
+               "i, f, g, o = split(z, 4, axis=1)\nc = sigmoid(f) * c + sigmoid(i) * tanh(g)\nh = sigmoid(o) * tanh(c)\n}\n", false, 1e-6);
     same(KERAS X34 "gru 4\n",
          KERAS X34 "param w: [3, 12]\nparam r: [4, 12]\nparam b: [2, 12]\nh = zeros(2, 4)\n"
                "for s in x along 1 {\nz1, r1, n1 = split(matmul(s, w) + b[0], 3, axis=1)\n"
                "z2, r2, n2 = split(matmul(h, r) + b[1], 3, axis=1)\nz = sigmoid(z1 + z2)\nn = tanh(n1 + sigmoid(r1 + r2) * n2)\n"
-               "h = z * h + (1 - z) * n\n}\n", 1e-6);
+               "h = z * h + (1 - z) * n\n}\n", false, 1e-6);
 }
 
 static void test_forms(void **state) {
@@ -185,7 +195,42 @@ static void test_forms(void **state) {
         {TORCH X34 "attend x x x causal\n", TORCH X34 "attend(x, x, x, heads=1, causal=true)\n"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
-        same(pairs[i][0], pairs[i][1], 1e-6);
+        same(pairs[i][0], pairs[i][1], false, 1e-6);
+}
+
+/* Running statistics move by the batch's, which PyTorch makes unbiased. */
+static void test_batchnorm(void **state) {
+    (void)state;
+#define BATCH "d = x - mean(x, axis=0, keep)\ns = mean(d * d, axis=0)\n"
+    same(KERAS "input x: f32[6, 3]\nbatchnorm\n",
+         KERAS "input x: f32[6, 3]\nparam g: [3]\nparam b: [3]\nparam m: [3]\nparam v: [3]\n" BATCH
+               "output a = .99 * m + .01 * mean(x, axis=0), c = .99 * v + .01 * s, y = d / sqrt(s + 1e-3) * g + b\n", true, 1e-5);
+    same(TORCH "input x: f32[6, 3]\nbatchnorm\n",
+         TORCH "input x: f32[6, 3]\nparam g: [3]\nparam b: [3]\nparam m: [3]\nparam v: [3]\n" BATCH
+               "output a = .9 * m + .1 * mean(x, axis=0), c = .9 * v + .12 * s, y = d / sqrt(s + 1e-5) * g + b\n", true, 1e-5);
+}
+
+/* A quarter is dropped, the others grow; two layers and two seeds drop differently. */
+static void test_dropout(void **state) {
+    (void)state;
+    Job j[2];
+    int zeros[4] = {0}, differ = 0;
+    for (int k = 0; k < 2; k++) {
+        j[k] = text_job(TORCH "input x: f32[4000]\none = x * 0 + 3\noutput a = dropout(one, .25), b = dropout(one, .25)\n");
+        j[k].training = j[k].run = true;
+        seed = 5 + (uint64_t)k;
+        read_ok(&j[k]);
+        assert_int_equal(j[k].nout, 8000);
+        for (int i = 0; i < 8000; i++) {
+            zeros[2 * k + i / 4000] += j[k].out[i] == 0;
+            assert_true(j[k].out[i] == 0 || j[k].out[i] == 4);
+            differ += k && j[1].out[i] != j[0].out[i];
+        }
+        for (int i = 0; i < 4000; i++) differ += j[k].out[i] != j[k].out[4000 + i];
+    }
+    for (int i = 0; i < 4; i++) assert_in_range(zeros[i], 900, 1100);
+    assert_in_range(differ, 4000, 8000);
+    for (int k = 0; k < 2; k++) free(j[k].out);
 }
 
 /* ---- faults ---- */
@@ -301,7 +346,8 @@ static void test_cut(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_examples), cmocka_unit_test(test_steps),  cmocka_unit_test(test_train_block), cmocka_unit_test(test_cells),
-        cmocka_unit_test(test_forms),    cmocka_unit_test(test_faults), cmocka_unit_test(test_all_faults),  cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_forms),    cmocka_unit_test(test_batchnorm), cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_faults), cmocka_unit_test(test_all_faults),  cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

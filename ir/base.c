@@ -21,7 +21,7 @@ struct Ctx {
     Chunk *chunks;
     Big *bigs;
     size_t bytes;
-    int64_t allocations;
+    int64_t made, *allocations; /* counted together with those of scratch */
     Budget budget;
     double deadline;
     Deferred *deferred;
@@ -49,6 +49,7 @@ static double now(void) {
 Ctx *gd_open(const Budget *budget) {
     Ctx *c = calloc(1, sizeof *c);
     if (!c) return NULL;
+    c->allocations = &c->made;
     if (budget) c->budget = *budget;
     if (!c->budget.max_bytes) c->budget.max_bytes = (size_t)8 << 30;
     if (!c->budget.max_nodes) c->budget.max_nodes = 1000000;
@@ -59,7 +60,11 @@ Ctx *gd_open(const Budget *budget) {
 
 void gd_close(Ctx *c) {
     if (!c) return;
-    for (Deferred *d = c->deferred; d; d = d->next) d->fn(d->arg);
+    for (Deferred *d = c->deferred, *next; d; d = next) {
+        next = d->next;
+        d->fn(d->arg);
+        free(d);
+    }
     for (Chunk *k = c->chunks, *next; k; k = next) { next = k->next; free(k); }
     for (Big *b = c->bigs, *next; b; b = next) { next = b->next; munmap(b, b->mapped); }
     free(c);
@@ -134,7 +139,7 @@ const char *gd_where(const Ctx *c) { return c->where; }
 void gd_set_stage(Ctx *c, const char *stage) { c->stage = stage; }
 const Budget *gd_budget(const Ctx *c) { return &c->budget; }
 size_t gd_bytes_used(const Ctx *c) { return c->bytes; }
-int64_t gd_allocations(const Ctx *c) { return c->allocations; }
+int64_t gd_allocations(const Ctx *c) { return *c->allocations; }
 void **gd_slot(Ctx *c, int slot) { return &c->slots[slot]; }
 
 void gd_check_time(Ctx *c) {
@@ -142,16 +147,21 @@ void gd_check_time(Ctx *c) {
         gd_fail(c, 503, "raise it with --max-seconds", "stopped after %g seconds", c->budget.max_seconds);
 }
 
-void gd_defer(Ctx *c, void (*fn)(void *), void *arg) {
-    Deferred *d = gd_new(c, Deferred);
-    *d = (Deferred){c->deferred, fn, arg};
-    c->deferred = d;
-}
-
 /* Leaves without allocating: the message stands in the Ctx itself. */
 static GD_NORETURN void exhausted(Ctx *c, int code, const char *message, const char *help) {
     c->emergency = (Diag){code, message, help};
     gd_leave(c);
+}
+
+void gd_defer(Ctx *c, void (*fn)(void *), void *arg) {
+    bool fails = ++*c->allocations == c->budget.fail_at;
+    Deferred *d = fails ? NULL : malloc(sizeof *d);
+    if (!d) {
+        fn(arg);
+        exhausted(c, 506, "out of memory", NULL);
+    }
+    *d = (Deferred){c->deferred, fn, arg};
+    c->deferred = d;
 }
 
 static void close_scratch(void *arg) {
@@ -165,11 +175,10 @@ void gd_scratch(Ctx *c, void (*fn)(Ctx *, void *), void *arg) {
     Budget b = c->budget;
     b.max_bytes -= c->bytes;
     if (!b.max_bytes) b.max_bytes = 1;
-    b.fail_at = b.fail_at > c->allocations ? b.fail_at - c->allocations : 0;
     if (!(*s = gd_open(&b))) exhausted(c, 506, "out of memory", NULL);
+    (*s)->allocations = c->allocations;
     gd_defer(c, close_scratch, s);
     int status = gd_enter(*s, fn, arg);
-    c->allocations += (*s)->allocations;
     if (status) {
         const Diag *d = gd_diag(*s, 0);
         gd_fail(c, d->code, d->help, "%s", d->message);
@@ -201,7 +210,7 @@ void gd_release(Ctx *c, const void *p) {
 }
 
 static void *alloc(Ctx *c, size_t bytes, size_t align) {
-    if (++c->allocations == c->budget.fail_at) exhausted(c, 506, "out of memory", NULL);
+    if (++*c->allocations == c->budget.fail_at) exhausted(c, 506, "out of memory", NULL);
     if (bytes > c->budget.max_bytes || c->bytes > c->budget.max_bytes - bytes)
         exhausted(c, 501, "the compilation needs more memory than it may use", "raise it with --max-memory");
     if (bytes >= BIG) return alloc_big(c, bytes);
@@ -376,23 +385,31 @@ int64_t gd_add(Ctx *c, int64_t a, int64_t b) {
     return r;
 }
 
+static void close_fd(void *arg) {
+    int *fd = arg;
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
 char *gd_read_file(Ctx *c, const char *path, size_t max, size_t *n) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int *fd = gd_new(c, int);
     struct stat st;
-    if (fd < 0) gd_fail(c, 101, NULL, "%s: %s", path, strerror(errno));
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-        close(fd);
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0) gd_fail(c, 101, NULL, "%s: %s", path, strerror(errno));
+    gd_defer(c, close_fd, fd);
+    if (fstat(*fd, &st) || !S_ISREG(st.st_mode)) {
+        close_fd(fd);
         gd_fail(c, 101, NULL, "%s: not a regular file", path);
     }
     size_t size = (size_t)st.st_size, at = 0;
     if (size > max || size > c->budget.max_bytes - c->bytes) {
-        close(fd);
+        close_fd(fd);
         gd_fail(c, 501, "raise it with --max-memory", "%s: %zu bytes are more than allowed", path, size);
     }
     char *p = gd_alloc_aligned(c, size + 1);
     for (ssize_t k; at < size; at += (size_t)k)
-        if ((k = read(fd, p + at, size - at)) <= 0) break;
-    close(fd);
+        if ((k = read(*fd, p + at, size - at)) <= 0) break;
+    close_fd(fd);
     if (at < size) gd_fail(c, 101, NULL, "%s: read %zu of %zu bytes", path, at, size);
     *n = size;
     return p;

@@ -65,7 +65,7 @@ const char *gd_where(const Ctx *c);
 void gd_set_stage(Ctx *c, const char *stage); /* for gd_bug: the pass that runs */
 void gd_check_time(Ctx *c);                   /* leaves when max_seconds is over; call it in long loops */
 const Budget *gd_budget(const Ctx *c);
-void gd_defer(Ctx *c, void (*fn)(void *), void *arg);
+void gd_defer(Ctx *c, void (*fn)(void *), void *arg); /* what cannot be registered for want of memory is run at once */
 /* Runs fn with a Ctx of its own for what is not needed afterwards; it is closed at the end, or with c. What ends fn early
    ends the caller too. */
 void gd_scratch(Ctx *c, void (*fn)(Ctx *scratch, void *arg), void *arg);

@@ -43,7 +43,16 @@ int session_run(Gradc *g, void (*body)(Ctx *, void *), void *arg) {
     g->printed = g->times = NULL;
     g->last = gd_open(&g->set.budget);
     g->exhausted = !g->last;
-    return g->last ? gd_enter(g->last, body, arg) : EXIT_MEMORY;
+    if (!g->last) return EXIT_MEMORY;
+    gd_watch(g->last, g->progress, g->watcher);
+    int status = gd_enter(g->last, body, arg);
+    if (g->progress) g->progress(g->watcher, NULL);
+    return status;
+}
+
+void gradc_watch(Gradc *g, void (*fn)(void *, const char *), void *arg) {
+    g->progress = fn;
+    g->watcher = arg;
 }
 
 /* ---- problems ---- */
@@ -141,6 +150,7 @@ static void write_files(Ctx *c, void *arg) {
     EmitOptions o = {.target = b.target, .prefix = b.program->name, .openmp = build_openmp(&b), .opt = s->opt, .profile = s->profile,
                      .weights = s->weights >= 0 ? (Weights)s->weights : compiled_c ? WEIGHTS_OBJECT : WEIGHTS_EMBED,
                      .table = kind == EMIT_EXE || kind == EMIT_SO, .main = kind == EMIT_EXE};
+    gd_set_stage(c, backend);
     backend_named(c, backend)->write(b.program, &o, kind, out);
 }
 

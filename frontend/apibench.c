@@ -102,6 +102,7 @@ static void measure(Ctx *c, void *arg) {
     Times warm = {0}, ms = {0};
     GradcCall *call = open_call(c, b);
     r->threads = session_threads(b->g->set.threads);
+    gd_set_stage(c, "measure");
     sample(c, call, b->seconds / 10, 1, &warm);
     VEC(GradcNest) nests = {0};
     GradcNest n;

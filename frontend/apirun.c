@@ -128,6 +128,7 @@ static void verify_dirs(Ctx *c, Verify *v) {
     build_finish(&v->b);
     if (!v->interpreter) build_load(&v->b, backend, &v->loaded);
     session_threads(v->g->set.threads);
+    gd_set_stage(c, "run");
     for (int i = 0; i < v->n; i++) check_below(c, v, v->dirs[i]);
 }
 
@@ -153,6 +154,7 @@ static void compare_backend(Ctx *c, Verify *v, const char *backend, const Verify
     Loaded l = {0};
     build_load(&v->b, backend, &l);
     for (int threads = 1; threads <= (build_openmp(&v->b) ? 3 : 1); threads++) {
+        gd_set_stage(c, gd_format(c, "%s, run", backend));
         session_threads(threads);
         v->o.threads = threads;
         GradcTensor *have = verify_run(c, l.program, d, &v->o);
@@ -170,6 +172,7 @@ static void verify_ways(Ctx *c, Verify *v) {
     session_threads(3);
     read_inputs(c, p, NULL, &d);
     if (session_macs(v->b.program) <= interpretable) {
+        gd_set_stage(c, "interp, run");
         want = verify_interpret(c, v->b.program, &d, &v->o);
         compare_way(c, v, "interp", want, want, p->nout);
     }

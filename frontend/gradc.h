@@ -42,6 +42,10 @@ typedef struct GradcProblem { int code, status; const char *title, *text, *help;
 int gradc_problem_count(const Gradc *g);
 GradcProblem gradc_problem(const Gradc *g, int i);
 
+/* From now on fn is called at the beginning of each stage of an action (reading, each pass, the back end), and with NULL
+   at its end; fn NULL: no more. */
+void gradc_watch(Gradc *g, void (*fn)(void *arg, const char *stage), void *arg);
+
 /* ---- options ---- */
 
 /* Sets an option: name and value are those of the command line's long options, without the two dashes ("target",
@@ -114,7 +118,7 @@ typedef struct GradcInfo {
     const GradcInfoPort *in, *out;
     const GradcInfoSymbol *syms;
     const GradcInfoOp *ops;      /* of the graph as it was read, most frequent first; regions included */
-    int64_t nodes, parameters;   /* parameters: elements of floating-point constants of the model */
+    int64_t nodes, parameters;   /* parameters: elements of floating-point constants of the model, and of what it trains */
     int64_t weight_bytes;        /* of all constants of the model */
     int64_t packed_bytes;        /* of all constants of the compiled program */
     int64_t arena_bytes;         /* open sizes at their lowest; -1: not known before the data */

@@ -39,6 +39,7 @@ void build_begin(Build *b, Gradc *g, Ctx *c) {
 void build_read(Build *b) {
     if (!b->g->path) gd_fail(b->c, 601, "gradc_load", "no model was given");
     double start = session_now();
+    gd_set_stage(b->c, "read");
     b->file = front_open(b->c, b->g->path);
     b->front.last = b->pass.release;
     if (b->file.format != FF_LOOP_TEXT) b->graph = front_graph(b->c, &b->file, &b->front);
@@ -92,6 +93,7 @@ void build_load(Build *b, const char *backend, Loaded *out) {
 #else
     const char *name = backend ? backend : "c";
 #endif
+    gd_set_stage(b->c, name);
     backend_named(b->c, name)->load(b->program, &o, out);
     if (b->pass.timing) b->pass.timing(b->pass.arg, name, session_now() - start);
 }

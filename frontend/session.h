@@ -42,6 +42,8 @@ struct Gradc {
     Text *printed, *times;
     Jitted *jitted;
     Kept *kept;       /* strings of options */
+    void (*progress)(void *arg, const char *stage);
+    void *watcher;
 };
 
 /* A compilation under way: everything lives in c. */

@@ -28,6 +28,8 @@ struct Ctx {
     jmp_buf *door;
     VEC(Diag) diags;
     const char *where, *stage;
+    void (*watch)(void *arg, const char *stage);
+    void *watcher;
     void *slots[SLOTS];
     Diag emergency; /* for running out of memory while saying so */
 };
@@ -136,7 +138,14 @@ int gd_code_status(int code) {
 }
 void gd_set_where(Ctx *c, const char *where) { c->where = where ? gd_strdup(c, where) : NULL; }
 const char *gd_where(const Ctx *c) { return c->where; }
-void gd_set_stage(Ctx *c, const char *stage) { c->stage = stage; }
+void gd_watch(Ctx *c, void (*fn)(void *, const char *), void *arg) {
+    c->watch = fn;
+    c->watcher = arg;
+}
+void gd_set_stage(Ctx *c, const char *stage) {
+    c->stage = stage;
+    if (c->watch && stage) c->watch(c->watcher, stage);
+}
 const Budget *gd_budget(const Ctx *c) { return &c->budget; }
 size_t gd_bytes_used(const Ctx *c) { return c->bytes; }
 int64_t gd_allocations(const Ctx *c) { return *c->allocations; }

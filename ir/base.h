@@ -62,7 +62,8 @@ const char *gd_code_title(int code);
 int gd_code_status(int code);
 void gd_set_where(Ctx *c, const char *where); /* prefix of messages: the model's file name; may be NULL */
 const char *gd_where(const Ctx *c);
-void gd_set_stage(Ctx *c, const char *stage); /* for gd_bug: the pass that runs */
+void gd_set_stage(Ctx *c, const char *stage); /* the pass that runs: for gd_bug, and for who watches; NULL: none */
+void gd_watch(Ctx *c, void (*fn)(void *arg, const char *stage), void *arg);
 void gd_check_time(Ctx *c);                   /* leaves when max_seconds is over; call it in long loops */
 const Budget *gd_budget(const Ctx *c);
 void gd_defer(Ctx *c, void (*fn)(void *), void *arg); /* what cannot be registered for want of memory is run at once */

@@ -25,6 +25,9 @@ typedef struct Cli {
 typedef int Verb(Cli *c);
 Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval, cli_export, cli_attack, cli_saliency;
 
+/* From now on the stage that an action is at stands on the last line of the terminal, and is gone when the action ends;
+   nothing where stderr is no terminal, or with --quiet. */
+void cli_progress(const Cli *c);
 /* Prints the problems of the last call, and gives status back. */
 int cli_problems(const Cli *c, int status);
 /* A problem that the command line itself finds. */

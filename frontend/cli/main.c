@@ -288,6 +288,7 @@ static int run_verb(Cli *c) {
     if (c->json && !verbs[v].json) return cli_fail(c, 601, NULL, "%s has no option --json", c->verb);
     if (verbs[v].model && !c->model)
         return cli_fail(c, 601, "gradc VERB --help", "%s needs a model: gradc %s %s", c->verb, c->verb, verbs[v].words);
+    if (verbs[v].run == cli_compile || verbs[v].run == cli_bench || verbs[v].run == cli_verify) cli_progress(c);
     if (verbs[v].model) {
         int status = cli_problems(c, gradc_load(c->g, c->model));
         if (status) return status;

@@ -1,5 +1,6 @@
 /* The op table, the sizes and the work of a model, as tables of the C API. */
 #include "session.h"
+#include "train.h"
 #include "op.h"
 #include <stdlib.h>
 
@@ -108,6 +109,14 @@ static void of_graph(const Graph *g, GradcInfo *out) {
         if (!value_static(v, dims) || v->source < 0) continue;
         for (int k = 0; k < v->rank; k++) n *= dims[k];
         if (dt_float(v->dt) || dt_small(v->dt)) out->parameters += n;
+        out->weight_bytes += n * gd_dtypes[v->dt].bytes;
+    }
+    for (int i = 0; i < g->states.n; i++) { /* a description's parameters: their values are elsewhere */
+        const Value *v = g->in.v[g->states.v[i]->in];
+        int64_t dims[MAX_RANK], n = 1;
+        if (g->states.v[i]->kind != ST_PARAM || g->states.v[i]->from || !value_static(v, dims)) continue;
+        for (int k = 0; k < v->rank; k++) n *= dims[k];
+        out->parameters += n;
         out->weight_bytes += n * gd_dtypes[v->dt].bytes;
     }
 }

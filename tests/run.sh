@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs what the tests need, builds, runs them; then once more under AddressSanitizer and UndefinedBehaviorSanitizer (`run.sh
-# quick` leaves that out). GRADC_DATA names a folder with the official ONNX cases (onnx-backend/) and other models; where it is
-# not set, ../shared/data is looked at; without either, the tests that need them are left out.
+# Installs what the tests need, builds, runs them. GRADC_DATA names a folder with the official ONNX cases (onnx-backend/) and
+# other models; where it is not set, ../shared/data is looked at; without either, the tests that need them are left out.
 set -eu
 cd "$(dirname "$0")/.."
 sh tools/packages.sh build test
@@ -10,11 +9,6 @@ if [ -n "${GRADC_DATA:-}" ]; then export GRADC_DATA; else echo "no ONNX cases he
 cmake -S . -B build ${GRADC_CMAKE:-} >/dev/null
 cmake --build build -j2
 ctest --test-dir build --output-on-failure -E '^conformance$' # which comes last, with its own closing line
-if [ "${1:-}" != quick ]; then
-    cmake -S . -B build/sanitize ${GRADC_CMAKE:-} -DGRADC_SANITIZE=ON >/dev/null
-    cmake --build build/sanitize -j2
-    ctest --test-dir build/sanitize -j2 --output-on-failure -E '^conformance$'
-fi
 backend=llvm
 [ -e build/gradc_llvm.so ] || backend=c
 if [ -n "${GRADC_DATA:-}" ]; then build/conformance --backend $backend --known tests/conformance/known.txt "$GRADC_DATA/onnx-backend"; fi

@@ -38,6 +38,12 @@ static Expr *stride_of(Ctx *c, const Buf *b, int axis) {
     return s;
 }
 
+/* Where input i lies in n's output. */
+static bool held(const Node *n, int i, Expr **lo, Expr **step) {
+    for (int k = 0; k < n->out[0]->rank; k++) step[k] = expr_int(n->graph->c, 1);
+    return n->op->holds && n->op->holds(n, i, lo, step);
+}
+
 static Buf *view_into(Lower *L, Value *v) {
     Ctx *c = L->c;
     Value *w = v->into;
@@ -46,11 +52,12 @@ static Buf *view_into(Lower *L, Value *v) {
     if (n->op->flags & OF_SAME_DATA) return buf_view(L->p, base, expr_int(c, 0), v->rank, v->dim, NULL);
     int which = 0;
     while (which < n->nin && n->in[which] != v) which++;
-    Expr *lo[MAX_RANK], *stride[MAX_RANK], *origin = expr_int(c, 0);
-    if (which == n->nin || !n->op->holds || !n->op->holds(n, which, lo)) gd_bug(c, "a value is stored in one that does not hold it");
+    Expr *lo[MAX_RANK], *step[MAX_RANK], *stride[MAX_RANK], *origin = expr_int(c, 0);
+    if (which == n->nin || !held(n, which, lo, step)) gd_bug(c, "a value is stored in one that does not hold it");
     for (int i = 0; i < v->rank; i++) {
         stride[i] = stride_of(c, base, i);
         origin = expr_add(c, origin, expr_mul(c, lo[i], stride[i]));
+        stride[i] = expr_mul(c, stride[i], step[i]);
     }
     return buf_view(L->p, base, origin, v->rank, v->dim, stride);
 }
@@ -136,24 +143,24 @@ static void fill(Lower *L, Value *v, Buf *b, Expr *(*elem)(Lower *, Value *, Exp
 /* The parts of w that no input stored in it fills: everything, or the slabs around the inputs that lie inside. */
 static void fill_rest(Lower *L, Node *n, Value *w, Buf *b) {
     Ctx *c = L->c;
-    int inside = 0, held = 0;
-    Expr *at[MAX_RANK];
+    int inside = 0, holds = 0;
+    Expr *at[MAX_RANK], *step[MAX_RANK];
     for (int i = 0; i < n->nin; i++) {
         inside += n->in[i] && n->in[i]->into == w;
-        held += n->op->holds && n->op->holds(n, i, at);
+        holds += held(n, i, at, step);
     }
-    if (!inside && held < 2) { fill(L, w, b, lower_compute); return; }
+    if (!inside && holds < 2) { fill(L, w, b, lower_compute); return; }
     if (n->op->flags & OF_SAME_DATA) return;
-    if (held > 1) { /* a concat: the inputs not stored in it are copied, each to its place */
+    if (holds > 1) { /* a concat: the inputs not stored in it are copied, each to its place */
         for (int i = 0; i < n->nin; i++) {
             Value *v = n->in[i];
             Expr *lo[MAX_RANK], *idx[MAX_RANK];
             if (!v || v->into == w) continue;
-            n->op->holds(n, i, lo);
+            held(n, i, lo, step);
             for (int k = 0; k < w->rank; k++) {
                 int axis = w->order ? w->order[k] : k;
                 idx[axis] = lower_open(L, "i", v->dim[axis], true);
-                at[axis] = expr_add(c, idx[axis], lo[axis]);
+                at[axis] = expr_add(c, expr_mul(c, idx[axis], step[axis]), lo[axis]);
             }
             stmt_store(L->p, lower_block(L), b, at, lower_elem(L, v, idx), NULL);
             lower_close(L, w->rank);
@@ -163,7 +170,7 @@ static void fill_rest(Lower *L, Node *n, Value *w, Buf *b) {
     /* a pad: for each axis the slabs before and after the input, as wide as the input along the axes done before */
     const Value *v = n->in[0];
     Expr *lo[MAX_RANK], *idx[MAX_RANK];
-    n->op->holds(n, 0, lo);
+    held(n, 0, lo, step);
     for (int axis = 0; axis < w->rank; axis++)
         for (int side = 0; side < 2; side++) {
             Expr *from = side ? expr_add(c, lo[axis], v->dim[axis]) : expr_int(c, 0);

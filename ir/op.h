@@ -73,8 +73,8 @@ struct Op {
     /* For ops that are not element by element: statements that fill the buffers of all outputs. */
     void (*lower)(Lower *L, Node *n);
     /* Is the output a place where input i lies as it is, from element lo[axis] on? Then its producer may write there
-       (pad, concat). */
-    bool (*holds)(const Node *n, int i, Expr **lo);
+       (pad, concat). step[axis], 1 when it is called: how far apart its elements are (interleave). */
+    bool (*holds)(const Node *n, int i, Expr **lo, Expr **step);
     /* Does the node read an element of input i more than a few times, or in an order of its own? (NULL: no) */
     bool (*rereads)(const Node *n, int i);
     /* Given the cotangents of the outputs (NULL: zero), adds those of the inputs with grad_add. */

@@ -67,6 +67,10 @@ static bool same_dims(const Value *a, const Value *b) {
     return true;
 }
 
+static bool same_order(const Value *a, const Value *b) {
+    return a->order == b->order || (a->order && b->order && !memcmp(a->order, b->order, (size_t)a->rank));
+}
+
 static bool heavy_kind(const Op *op) { return op->kind == OP_CONTRACT || op->kind == OP_WINDOW; }
 
 static bool needs_memory(const Value *v) {
@@ -122,6 +126,28 @@ static bool straight_to_root(const Value *v) {
         if (n->out[0]->place == PL_ROOT) return true;
         v = n->out[0];
     }
+}
+
+/* Is all memory of the root's shape that goes into x in the root's order? Vectors then run through it without gaps. */
+static bool in_order(const Value *x, const Value *root, int depth) {
+    enum { DEEPEST = 8 };
+    if (!x || x->data || !same_dims(x, root)) return true;
+    if (!same_order(x, root)) return false;
+    bool fine = true;
+    for (int i = 0; x->def && x->def->op->kind == OP_MAP && i < x->def->nin && depth < DEEPEST; i++)
+        fine = fine && in_order(x->def->in[i], root, depth + 1);
+    return fine;
+}
+
+/* The same for what joins v on its way to the root. */
+static bool in_order_to_root(const Value *v, const Value *root) {
+    while (v != root) {
+        const Node *n = ((const Info *)v->mark)->uses.v[0].node;
+        for (int i = 0; i < n->nin; i++)
+            if (!in_order(n->in[i], root, 0)) return false;
+        v = n->out[0];
+    }
+    return true;
 }
 
 /* A reduced value is computed once a row of the root's nest when the axes it varies along are loops outside of the
@@ -201,7 +227,7 @@ static Place decide(Fuse *t, Value *v) {
     bool many = read_many(v), once = f->uses.n == 1 && !many;
     Value *root = common_root(v);
     if (heavy_kind(n->op)) {
-        if (!once || !root || !straight_to_root(v) || info(t->c, root)->heavy) return PL_ROOT;
+        if (!once || !root || !straight_to_root(v) || !in_order_to_root(v, root) || info(t->c, root)->heavy) return PL_ROOT;
         info(t->c, root)->heavy = true;
         return PL_INLINE;
     }
@@ -241,8 +267,6 @@ static void place(Fuse *t, Value *v) {
 
 /* ---- storage inside another value's storage ---- */
 
-static bool same_order(const Value *a, const Value *b) { return a->order == b->order || (a->order && b->order && !memcmp(a->order, b->order, (size_t)a->rank)); }
-
 static bool may_lie_in(const Value *v, const Value *w) {
     if (!v || !v->def || v->data || v->place != PL_ROOT || v->into || v->dt != w->dt || v->def->graph != w->def->graph) return false;
     if (v->def->op->kind == OP_CONTROL || v->def->op->kind == OP_SEQUENCE) return false;
@@ -269,13 +293,16 @@ static void store_inside(Fuse *t, Node *n) {
     if (!n->op->holds) return;
     for (int i = 0; i < n->nin; i++) {
         Value *v = n->in[i];
-        Expr *lo[MAX_RANK];
+        Expr *lo[MAX_RANK], *step[MAX_RANK];
         bool twice = false, inside = true;
-        if (!may_lie_in(v, w) || !same_order(v, w) || !n->op->holds(n, i, lo)) continue;
+        for (int k = 0; v && k < v->rank; k++) step[k] = expr_int(t->c, 1);
+        if (!may_lie_in(v, w) || !same_order(v, w) || !n->op->holds(n, i, lo, step)) continue;
         for (int k = 0; k < n->nin; k++) twice |= k != i && n->in[k] == v;
-        for (int k = 0; k < v->rank; k++)
+        for (int k = 0; k < v->rank; k++) {
+            Expr *last = expr_add(t->c, lo[k], expr_mul(t->c, step[k], expr_sub(t->c, v->dim[k], expr_int(t->c, 1))));
             inside = inside && never_negative(t->c, lo[k]) &&
-                     never_negative(t->c, expr_sub(t->c, w->dim[k], expr_add(t->c, lo[k], v->dim[k])));
+                     never_negative(t->c, expr_sub(t->c, expr_sub(t->c, w->dim[k], last), expr_int(t->c, 1)));
+        }
         if (!twice && inside) v->into = w;
     }
 }

@@ -79,6 +79,26 @@ static bool spread_unit(Ctx *c, Map *set, const Node *n) {
     return order && mark(set, ox ? y : x, order);
 }
 
+/* A kernel's gradient: the channels that are innermost in what it is made of, the more numerous ones last. */
+static const uint8_t *kernel_order(const Value *dw) {
+    static const uint8_t by_out[6][5] = {[3] = {2, 1, 0}, [4] = {2, 3, 1, 0}, [5] = {2, 3, 4, 1, 0}};
+    static const uint8_t by_in[6][5] = {[3] = {2, 0, 1}, [4] = {2, 3, 0, 1}, [5] = {2, 3, 4, 0, 1}};
+    int64_t out, in;
+    bool more_in = is_int(dw->dim[0], &out) && is_int(dw->dim[1], &in) && in > out;
+    return more_in ? by_in[dw->rank] : by_out[dw->rank];
+}
+
+/* Computed in one nest with a convolution: then it is worth a copy in the caller's order. */
+static bool behind_conv(const Value *v, int depth) {
+    enum { DEEPEST = 8 };
+    const Node *n = v->def;
+    if (!n || depth > DEEPEST) return false;
+    if (n->op->kind == OP_CONTRACT) return seeds(n) && op_attr(n->op, "kernel") < 0;
+    for (int i = 0; n->op->kind == OP_MAP && i < n->nin; i++)
+        if (n->in[i] && n->in[i]->rank == v->rank && same_dims(n->in[i], v) && behind_conv(n->in[i], depth + 1)) return true;
+    return false;
+}
+
 static void layout(Graph *g) {
     static const uint8_t channels_last[6][5] = {[3] = {0, 2, 1}, [4] = {0, 2, 3, 1}, [5] = {0, 2, 3, 4, 1}};
     Map *set = map_new(g->c);
@@ -86,8 +106,10 @@ static void layout(Graph *g) {
         Node *n = g->nodes.v[i];
         for (int k = 0; k < n->nregions; k++) layout(n->region[k]);
         if (!n->nout || n->out[0]->rank < 3 || n->out[0]->rank > 5 || !seeds(n)) continue;
+        bool dw = n->op->kind == OP_CONTRACT && op_attr(n->op, "kernel") >= 0;
         mark(set, n->in[0], channels_last[n->in[0]->rank]);
-        mark(set, n->out[0], channels_last[n->out[0]->rank]);
+        if (dw) mark(set, n->in[1], channels_last[n->in[1]->rank]);
+        mark(set, n->out[0], dw ? kernel_order(n->out[0]) : channels_last[n->out[0]->rank]);
     }
     for (bool grew = true; grew;) {
         grew = false;
@@ -104,7 +126,8 @@ static void layout(Graph *g) {
             const uint8_t *order = map_getp(set, v);
             if (order) v->order = order;
         }
-    for (int i = 0; i < g->out.n; i++) g->out.v[i]->order = NULL;
+    for (int i = 0; i < g->out.n; i++)
+        if (!behind_conv(g->out.v[i], 0)) g->out.v[i]->order = NULL;
 }
 
 void pass_layout(Graph *g, const PassOptions *o) {

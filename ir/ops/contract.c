@@ -98,33 +98,44 @@ static Expr *contract_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 
 static bool all_inputs(const Node *n, int i) { (void)n; (void)i; return true; }
 
-/* With out = batch, free a, free b: da = dout . b over b's free axes, then the axes go back to a's order; likewise db. */
-static void contract_grad(Grad *G, Node *n, Value *const *dy) {
+/* The cotangent of input i: a product of dy and the other input over the other's free axes. first: dy comes first. */
+static Value *operand_grad(Graph *g, const Node *n, Value *dy, int i, bool first, int64_t *perm) {
     Roles r[2] = {roles(n, 0), roles(n, 1)};
-    int nb = r[0].nbatch;
+    const Roles *me = &r[i], *other = &r[1 - i];
+    int nb = me->nbatch, from = nb + (i ? 0 : r[0].nfree); /* the other's free axes in dy */
+    int64_t ybatch[MAX_RANK], ycontract[MAX_RANK], ocontract[MAX_RANK];
+    for (int k = 0; k < nb; k++) ybatch[k] = k;
+    for (int k = 0; k < other->nfree; k++) { ycontract[k] = from + k; ocontract[k] = other->free[k]; }
+    Node *d = node_begin(g, "contract");
+    node_input(d, first ? dy : n->in[1 - i]);
+    node_input(d, first ? n->in[1 - i] : dy);
+    node_ints(d, first ? "a_batch" : "b_batch", nb, ybatch);
+    node_ints(d, first ? "b_batch" : "a_batch", nb, other->batch);
+    node_ints(d, first ? "a_contract" : "b_contract", other->nfree, ycontract);
+    node_ints(d, first ? "b_contract" : "a_contract", other->nfree, ocontract);
+    /* Its axes: batch, my free axes and the other's contracting ones in the order of its axes, dy's before or behind. */
+    int at = nb, mine = nb + (first ? 0 : other->ncontract);
+    for (int k = 0; k < nb; k++) perm[me->batch[k]] = k;
+    for (int k = 0; k < me->nfree; k++) perm[me->free[k]] = mine++;
+    at += first ? me->nfree : 0;
+    for (int axis = 0; axis < n->in[1 - i]->rank; axis++)
+        for (int k = 0; k < other->ncontract; k++)
+            if (other->contract[k] == axis) perm[me->contract[k]] = at++;
+    return node_finish(d);
+}
+
+/* With out = batch, free a, free b: da = dout . b over b's free axes, then the axes go back to a's order; likewise db. The
+   operands stand in the order that needs no going back, if there is one. */
+static void contract_grad(Grad *G, Node *n, Value *const *dy) {
     for (int i = 0; i < 2; i++) {
         if (!grad_wanted(G, n->in[i])) continue;
-        const Roles *me = &r[i], *other = &r[1 - i];
-        int64_t ybatch[MAX_RANK], ycontract[MAX_RANK], ocontract[MAX_RANK], perm[MAX_RANK];
-        int first = nb + (i ? 0 : r[0].nfree); /* the other's free axes in dy */
-        for (int k = 0; k < nb; k++) ybatch[k] = k;
-        for (int k = 0; k < other->nfree; k++) { ycontract[k] = first + k; ocontract[k] = other->free[k]; }
-        Node *d = node_begin(G->g, "contract");
-        node_input(d, dy[0]);
-        node_input(d, n->in[1 - i]);
-        node_ints(d, "a_batch", nb, ybatch);
-        node_ints(d, "b_batch", nb, other->batch);
-        node_ints(d, "a_contract", other->nfree, ycontract);
-        node_ints(d, "b_contract", other->nfree, ocontract);
-        Value *v = node_finish(d);
-        /* v: batch, my free axes, then the other's contracting axes in the order of its axes. */
-        int at = 0;
-        for (int k = 0; k < nb; k++) perm[me->batch[k]] = at++;
-        for (int k = 0; k < me->nfree; k++) perm[me->free[k]] = at++;
-        for (int axis = 0; axis < n->in[1 - i]->rank; axis++)
-            for (int k = 0; k < other->ncontract; k++)
-                if (other->contract[k] == axis) perm[me->contract[k]] = at++;
-        grad_add(G, n->in[i], build_transpose(G->g, v, perm));
+        int64_t perm[MAX_RANK];
+        Roles me = roles(n, i);
+        bool last = true; /* the contracting axes are behind the free ones */
+        for (int k = 0; k < me.ncontract; k++)
+            for (int j = 0; j < me.nfree; j++) last &= me.free[j] < me.contract[k];
+        Value *v = operand_grad(G->g, n, dy[0], i, last, perm);
+        if (v->rank >= 0) grad_add(G, n->in[i], build_transpose(G->g, v, perm));
     }
 }
 
@@ -282,7 +293,7 @@ static Expr *conv_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 }
 
 /* The attributes that say how a window moves, from a finished description. */
-static Value *make_conv(Graph *g, Value *x, Value *w, Value *b, const Window *win, int64_t group) {
+Value *build_conv(Graph *g, Value *x, Value *w, Value *b, const Window *win, int64_t group) {
     Node *conv = node_begin(g, "conv");
     node_input(conv, x);
     node_input(conv, w);
@@ -291,104 +302,6 @@ static Value *make_conv(Graph *g, Value *x, Value *w, Value *b, const Window *wi
     node_ints(conv, "dilations", win->spatial, win->dilations);
     node_int(conv, "group", group);
     return node_finish(conv);
-}
-
-/* w[C, M/g, k...] -> [M, C/g, k...], each kernel turned round: what conv reads when it undoes a convolution. */
-Value *turned_kernel(Graph *g, Value *w, int64_t group) {
-    Ctx *c = g->c;
-    int spatial = w->rank - 2, rank = w->rank;
-    int64_t perm[MAX_RANK];
-    Expr *groups = expr_int(c, group), *in = expr_fdiv(c, w->dim[0], groups), *dim[MAX_RANK];
-    Value *v = w;
-    for (int i = 0; i < spatial; i++) v = build_reverse(g, v, 2 + i);
-    if (v->rank < 0) return v;
-    dim[0] = groups; /* [g, C/g, M/g, k...] */
-    dim[1] = in;
-    for (int i = 1; i < rank; i++) dim[i + 1] = w->dim[i];
-    v = build_reshape(g, v, rank + 1, dim);
-    for (int i = 0; i <= rank; i++) perm[i] = i == 1 ? 2 : i == 2 ? 1 : i;
-    v = build_transpose(g, v, perm);
-    dim[0] = expr_mul(c, groups, w->dim[1]); /* [M, C/g, k...] */
-    dim[1] = in;
-    for (int i = 2; i < rank; i++) dim[i] = w->dim[i];
-    return build_reshape(g, v, rank, dim);
-}
-
-/* dx: the output's cotangent spread by the strides, convolved with the kernel turned round. What the last window did not
-   reach gets zeros. */
-static Value *conv_dx(Graph *g, const Node *n, Value *dy, Window one) {
-    Ctx *c = g->c;
-    const Value *x = n->in[0], *w = n->in[1];
-    const int64_t *strides = node_attr(n, "strides")->ints;
-    Expr *lo[MAX_RANK], *hi[MAX_RANK];
-    int64_t interior[MAX_RANK] = {0};
-    lo[0] = lo[1] = hi[0] = hi[1] = expr_int(c, 0);
-    for (int i = 0; i < one.spatial; i++) {
-        Expr *edge = expr_sub(c, window_reach(c, w->dim[2 + i], one.dilations[i]), expr_int(c, 1));
-        Expr *touched = expr_add(c, expr_mul(c, expr_sub(c, dy->dim[2 + i], expr_int(c, 1)), expr_int(c, strides[i])), edge);
-        lo[2 + i] = edge;
-        hi[2 + i] = expr_add(c, edge, expr_sub(c, expr_sub(c, x->dim[2 + i], expr_int(c, 1)), touched));
-        interior[2 + i] = strides[i] - 1;
-    }
-    int64_t group = attr_int(n, "group");
-    return make_conv(g, build_pad(g, dy, lo, hi, interior, NULL), turned_kernel(g, n->in[1], group), NULL, &one, group);
-}
-
-/* v with axes 0 and 1 exchanged. */
-static Value *swapped(Graph *g, Value *v) {
-    int64_t perm[MAX_RANK];
-    for (int i = 0; i < v->rank; i++) perm[i] = i < 2 ? 1 - i : i;
-    return build_transpose(g, v, perm);
-}
-
-/* dw[m, c, k] = sum over n, o of dy[n, m, o] x[n, c, o * stride + k * dilation]: a convolution of x with dy for a kernel,
-   images as channels, strides and dilations exchanged. Groups: [N, g, C/g] becomes [C/g, g * N]. */
-static Value *conv_dw(Graph *g, const Node *n, Value *dy) {
-    Ctx *c = g->c;
-    Value *x = n->in[0];
-    const Value *w = n->in[1];
-    int64_t group = attr_int(n, "group"), perm[MAX_RANK];
-    int spatial = x->rank - 2;
-    Expr *dim[MAX_RANK], *zero[MAX_RANK], *size[MAX_RANK];
-    Window win = {.spatial = spatial};
-    for (int i = 0; i < spatial; i++) {
-        win.strides[i] = node_attr(n, "dilations")->ints[i];
-        win.dilations[i] = node_attr(n, "strides")->ints[i];
-    }
-    dim[0] = x->dim[0];
-    dim[1] = expr_int(c, group);
-    dim[2] = w->dim[1];
-    for (int i = 0; i < spatial; i++) dim[3 + i] = x->dim[2 + i];
-    for (int i = 0; i < x->rank + 1; i++) perm[i] = i < 3 ? 2 - i : i;
-    Value *images = build_transpose(g, build_reshape(g, x, x->rank + 1, dim), perm);
-    dim[0] = w->dim[1];
-    dim[1] = expr_mul(c, expr_int(c, group), x->dim[0]);
-    for (int i = 0; i < spatial; i++) dim[2 + i] = x->dim[2 + i];
-    Value *dw = make_conv(g, build_reshape(g, images, x->rank, dim), swapped(g, dy), NULL, &win, group);
-    for (int i = 0; i < x->rank; i++) {
-        zero[i] = expr_int(c, 0);
-        size[i] = i == 0 ? w->dim[1] : i == 1 ? w->dim[0] : w->dim[i]; /* positions beyond the kernel are left out */
-    }
-    return swapped(g, build_slice(g, dw, zero, size, NULL));
-}
-
-static void conv_grad(Grad *G, Node *n, Value *const *dy) {
-    Graph *g = G->g;
-    int spatial = n->in[0]->rank - 2;
-    Window one = {.spatial = spatial};
-    for (int i = 0; i < spatial; i++) {
-        one.strides[i] = 1;
-        one.dilations[i] = node_attr(n, "dilations")->ints[i];
-    }
-    if (grad_wanted(G, n->in[0])) grad_add(G, n->in[0], conv_dx(g, n, dy[0], one));
-    if (grad_wanted(G, n->in[1])) grad_add(G, n->in[1], conv_dw(g, n, dy[0]));
-    if (n->nin < 3 || !n->in[2] || !grad_wanted(G, n->in[2])) return;
-    int64_t axes[MAX_RANK];
-    int k = 0;
-    for (int i = 0; i < dy[0]->rank; i++)
-        if (i != 1) axes[k++] = i;
-    Value *db = build_reduce(g, "reduce_sum", dy[0], k, axes, false);
-    grad_add(G, n->in[2], build_reshape(g, db, n->in[2]->rank, n->in[2]->dim));
 }
 
 static void import_conv(Import *n) {
@@ -401,7 +314,7 @@ static void import_conv(Import *n) {
         return;
     }
     if (!import_window(n, x, w->dim + 2, &win)) return;
-    n->out[0] = make_conv(n->g, window_pad(n->g, x, &win, 0), w, import_in(n, 2), &win, import_int(n, "group", 1));
+    n->out[0] = build_conv(n->g, window_pad(n->g, x, &win, 0), w, import_in(n, 2), &win, import_int(n, "group", 1));
 }
 
 static void import_conv_transpose(Import *n) {
@@ -449,7 +362,7 @@ static void import_conv_transpose(Import *n) {
         win.strides[i] = 1;
     }
     Value *spread = build_pad(n->g, x, lo, hi, interior, NULL);
-    n->out[0] = make_conv(n->g, spread, turned_kernel(n->g, w, group), import_in(n, 2), &win, group);
+    n->out[0] = build_conv(n->g, spread, turned_kernel(n->g, w, group), import_in(n, 2), &win, group);
 }
 
 /* ---- export ---- */

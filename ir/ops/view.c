@@ -285,7 +285,8 @@ static Expr *pad_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     return lower_guarded(L, inside, n->in[0], at, outside);
 }
 
-static bool pad_holds(const Node *n, int i, Expr **lo) {
+static bool pad_holds(const Node *n, int i, Expr **lo, Expr **step) {
+    (void)step;
     Ctx *c = n->graph->c;
     const Attr *l = node_attr(n, "lo"), *h = node_attr(n, "hi"), *interior = node_attr(n, "interior");
     for (int k = 0; k < l->n; k++) {
@@ -464,7 +465,8 @@ static Expr *concat_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     return e;
 }
 
-static bool concat_holds(const Node *n, int i, Expr **lo) {
+static bool concat_holds(const Node *n, int i, Expr **lo, Expr **step) {
+    (void)step;
     int64_t axis = attr_int(n, "axis");
     if (axis < 0) axis += n->in[0]->rank;
     for (int k = 0; k < n->in[0]->rank; k++)

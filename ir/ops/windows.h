@@ -23,6 +23,12 @@ bool window_padding(const Node *n, double value, Value **x, int64_t *pads);
 void window_attrs(Export *x, ExportNode *e, const Node *n); /* strides and dilations */
 bool export_mean(Export *x, Node *div);                     /* the quotient is an average pooling: exported as one */
 
+/* Convolution and its gradient: contract.c, convgrad.c. b: may be NULL. */
+Value *build_conv(Graph *g, Value *x, Value *w, Value *b, const Window *win, int64_t group);
+/* w[C, M/g, k...] -> [M, C/g, k...], each kernel turned round: what conv reads when it undoes a convolution. */
+Value *turned_kernel(Graph *g, Value *w, int64_t group);
+void conv_grad(Grad *G, Node *n, Value *const *dy);
+
 /* Elements from the first to the last that a kernel touches. */
 Expr *window_reach(Ctx *c, Expr *kernel, int64_t dilation);
 /* Output sizes of the spatial axes for a node with strides and dilations, written to dim[2..]. */

@@ -87,13 +87,27 @@ void gd_leave(Ctx *c) {
     longjmp(*c->door, 1);
 }
 
+static char *vformat(Ctx *c, const char *fmt, va_list ap) {
+    va_list again;
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    char *p = gd_alloc(c, (size_t)(n < 0 ? 0 : n) + 1);
+    if (n >= 0) vsnprintf(p, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return p;
+}
+
+char *gd_format(Ctx *c, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    char *p = vformat(c, fmt, ap);
+    va_end(ap);
+    return p;
+}
+
 static void record(Ctx *c, int code, const char *help, const char *fmt, va_list ap) {
-    char *s = NULL;
-    if (vasprintf(&s, fmt, ap) < 0) s = NULL;
-    Diag d = {code, NULL, help ? gd_strdup(c, help) : NULL};
-    if (s && c->where) d.message = gd_format(c, "%s: %s", c->where, s);
-    else d.message = gd_strdup(c, s ? s : "?");
-    free(s);
+    const char *s = vformat(c, fmt, ap);
+    Diag d = {code, c->where ? gd_format(c, "%s: %s", c->where, s) : s, help ? gd_strdup(c, help) : NULL};
     vec_push(c, &c->diags, d);
 }
 
@@ -116,12 +130,10 @@ void gd_fail(Ctx *c, int code, const char *help, const char *fmt, ...) {
 void gd_bug(Ctx *c, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    char *s = NULL;
-    if (vasprintf(&s, fmt, ap) < 0) s = NULL;
+    const char *s = vformat(c, fmt, ap);
     va_end(ap);
-    char *m = gd_format(c, "in %s: %s", c->stage ? c->stage : "?", s ? s : "?");
-    free(s);
-    gd_fail(c, 901, "this is a fault of gradc, not of the model; please report it with the model", "%s", m);
+    gd_fail(c, 901, "this is a fault of gradc, not of the model; please report it with the model", "in %s: %s",
+            c->stage ? c->stage : "?", s);
 }
 
 int gd_error_count(const Ctx *c) { return c->diags.n + (c->emergency.code != 0); }
@@ -260,18 +272,6 @@ char *gd_strndup(Ctx *c, const char *s, size_t n) {
     return p;
 }
 char *gd_strdup(Ctx *c, const char *s) { return gd_strndup(c, s, strlen(s)); }
-
-char *gd_format(Ctx *c, const char *fmt, ...) {
-    va_list ap, again;
-    va_start(ap, fmt);
-    va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
-    va_end(ap);
-    char *p = gd_alloc(c, (size_t)(n < 0 ? 0 : n) + 1);
-    if (n >= 0) vsnprintf(p, (size_t)n + 1, fmt, again);
-    va_end(again);
-    return p;
-}
 
 char *gd_escape(Ctx *c, const char *s, size_t n) {
     char *p = gd_alloc(c, 4 * n + 1), *q = p;

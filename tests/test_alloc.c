@@ -48,26 +48,32 @@ static int64_t attempt(const char *path, int64_t fail_at, int want) {
 }
 
 /* The first `dense` allocations, and of the rest `more`, evenly. */
-static void exhaust(const char *path, int64_t dense, int64_t more) {
-    int64_t n = attempt(path, 0, 0), step = n > dense ? (n - dense) / more + 1 : 1;
+static void exhaust(const char *path, int status, int64_t dense, int64_t more) {
+    int64_t n = attempt(path, 0, status), step = n > dense ? (n - dense) / more + 1 : 1;
     int files = count_files("/proc/self/fd", "");
     size_t used = mallinfo2().uordblks;
     for (int64_t i = 1; i <= n; i += i < dense ? 1 : step) attempt(path, i, EXIT_MEMORY);
     assert_int_equal(count_files("/proc/self/fd", ""), files);
     assert_int_equal(count_files(dir, ""), 3); /* m.c, m.h and m.weights of the whole run, none that is temporary */
     assert_true(mallinfo2().uordblks < used + 16384); /* what malloc caches counts as used; a sanitizer sees the last byte */
-    attempt(path, n + 1, 0);
+    attempt(path, n + 1, status);
 }
 
 static void example(void **state) {
     (void)state;
-    exhaust("examples/fashion_cnn/fashion_cnn.onnx", 300, 300);
+    exhaust("examples/fashion_cnn/fashion_cnn.onnx", 0, 300, 300);
 }
 
 static void control_flow(void **state) {
     (void)state;
-    exhaust("tests/corpus/loop.onnxtxt", 100, 200);
-    exhaust("tests/corpus/branch.onnx", 100, 200);
+    exhaust("tests/corpus/loop.onnxtxt", 0, 100, 200);
+    exhaust("tests/corpus/branch.onnx", 0, 100, 200);
+}
+
+static void while_errors_are_told(void **state) {
+    (void)state;
+    exhaust("tests/corpus/strings.onnx", EXIT_UNSUPPORTED, 1000, 100);
+    exhaust("tests/corpus/external.onnx", EXIT_INVALID, 1000, 100);
 }
 
 static int begin(void **state) {
@@ -88,6 +94,7 @@ static int end(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(example), cmocka_unit_test(control_flow)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(example), cmocka_unit_test(control_flow),
+                                       cmocka_unit_test(while_errors_are_told)};
     return cmocka_run_group_tests(tests, begin, end);
 }

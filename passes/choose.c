@@ -32,17 +32,17 @@ static double rows_cost(int64_t a, int64_t ra, int64_t b, int64_t rb, int64_t v)
 typedef struct Choice { double cost; int vectors; int64_t ra, rb; } Choice;
 
 static void consider(Choice *best, const Machine *m, int64_t total, int v, int64_t a, int64_t ra, int64_t b, int64_t rb,
-                     int64_t panel) {
-    if (ra * rb * v + v + (v > 1) > m->registers) return;
+                     int64_t panel, int64_t each) {
+    if (ra * rb * v * each + v + (v > 1) > m->registers && ra * rb * v > 1) return;
     int64_t full = total / v, left = total % v;
-    double cost = (double)full * rows_cost(a, ra, b, rb, v);
-    if (left) cost += rows_cost(a, ra, b, rb, left);
+    double cost = (double)full * rows_cost(a, ra, b, rb, v * each);
+    if (left) cost += rows_cost(a, ra, b, rb, left * each);
     if (panel * v > m->l2 * 6 / 10) cost *= 1.3;                 /* the weights of a tile no longer stay in L2 */
     cost *= 1 + 0.004 * (double)((a % ra != 0) + (b % rb != 0) + (left != 0)); /* equal: the one with less code */
     if (cost < best->cost) *best = (Choice){cost, v, ra, rb};
 }
 
-void choose_tile(Plan *plan, const Machine *m, int vec, int nrow, const int *row, int64_t panel) {
+void choose_tile(Plan *plan, const Machine *m, int vec, int nrow, const int *row, int64_t panel, int64_t each) {
     Choice best = {1e300, 1, 1, 1};
     int64_t total = (trip_guess(plan->axis[vec].trip) + plan->lanes - 1) / plan->lanes;
     int64_t a = nrow > 0 ? trip_guess(plan->axis[row[0]].trip) : 1, b = nrow > 1 ? trip_guess(plan->axis[row[1]].trip) : 1;
@@ -51,9 +51,9 @@ void choose_tile(Plan *plan, const Machine *m, int vec, int nrow, const int *row
     if (b < 1) b = 1;
     for (int v = 1; v <= MOST_VECTORS && v <= total; v++)
         for (int64_t ra = 1; ra <= a && ra <= MOST_ROWS; ra++) {
-            consider(&best, m, total, v, a, ra, b, 1, panel);
+            consider(&best, m, total, v, a, ra, b, 1, panel, each);
             if (ra < a) continue;
-            for (int64_t rb = 2; rb <= b && ra * rb <= MOST_ROWS; rb++) consider(&best, m, total, v, a, ra, b, rb, panel);
+            for (int64_t rb = 2; rb <= b && ra * rb <= MOST_ROWS; rb++) consider(&best, m, total, v, a, ra, b, rb, panel, each);
         }
     plan->axis[vec].vectors = best.vectors;
     if (nrow > 0) plan->axis[row[0]].rows = best.ra > 1 ? best.ra : 0;

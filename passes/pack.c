@@ -40,6 +40,13 @@ typedef struct Shape {
 } Shape;
 enum { SHAPE_KEY = offsetof(Shape, loop) };
 
+/* A trip that depends on a loop around (the last block of many is shorter): the longest. */
+static Expr *room_for(Pack *t, Expr *trip) {
+    for (int i = 0; i < t->depth; i++)
+        if (expr_uses(trip, t->loops[i]->var) && expr_max(t->c, trip) < INT64_MAX) return expr_int(t->c, expr_max(t->c, trip));
+    return trip;
+}
+
 /* The loops that move the address of a load; trips as the loops have them, width: room for them. index: their variables. */
 static bool shape_of(Pack *t, Expr *load, Shape *s, Expr **index) {
     Ctx *c = t->c;
@@ -54,7 +61,7 @@ static bool shape_of(Pack *t, Expr *load, Shape *s, Expr **index) {
         for (int k = 0; k < t->depth; k++)
             if (expr_uses(step, t->loops[k]->var)) return false;
         s->trip[s->n] = l->e;
-        s->width[s->n] = l->mode == L_VECTOR ? expr_int(c, l->width) : l->e;
+        s->width[s->n] = l->mode == L_VECTOR ? expr_int(c, l->width) : room_for(t, l->e);
         s->step[s->n] = step;
         s->loop[s->n] = l;
         index[s->n++] = expr_var(c, l->var);
@@ -214,6 +221,16 @@ static void copy_vector(Pack *t, Expr *load, const Shape *s, Buf *to, Map *vars,
     stmt_store(t->p, in, to, index, expr_load(c, load->buf, vector ? lanes : 1, at, mask), NULL);
 }
 
+/* Does the trip of loop d only depend on loops that are copied too? */
+static bool trip_copied(Pack *t, const Shape *s, int64_t d) {
+    for (int i = 0; i < t->depth; i++) {
+        bool mine = false;
+        for (int64_t k = 0; k < d; k++) mine |= s->loop[k] == t->loops[i];
+        if (!mine && expr_uses(s->trip[d], t->loops[i]->var)) return false;
+    }
+    return true;
+}
+
 static Buf *copied(Pack *t, Expr *load, const Shape *s) {
     Ctx *c = t->c;
     Buf *b = map_get(t->copied, s, SHAPE_KEY);
@@ -230,7 +247,7 @@ static Buf *copied(Pack *t, Expr *load, const Shape *s) {
         const Stmt *l = t->loops[i];
         map_putp(vars, l->var, expr_int(c, 0));
         if (s->loop[d] != l) continue;
-        Stmt *loop = stmt_for(t->p, in, l->var->name, s->trip[d], true);
+        Stmt *loop = stmt_for(t->p, in, l->var->name, expr_subst(c, s->trip[d], vars), true);
         in = &loop->body;
         map_putp(vars, l->var, index[d++] = expr_var(c, loop->var));
     }
@@ -248,7 +265,7 @@ static Expr *pack_copy(Pack *t, Expr *e) {
     Expr *at = buf_address(c, e->buf, e->arg), *size = expr_int(c, 1);
     if (s.n > MAX_RANK || !is_const(s.step[s.n - 1]) || changed_by(t->nest, &s) || !pays(t, &s, reuse(t, at))) return e;
     for (int64_t i = 0; i < s.n; i++) {
-        if (expr_search(c, s.width[i], unknown, NULL)) return e;
+        if (expr_search(c, s.width[i], unknown, NULL) || !trip_copied(t, &s, i)) return e;
         size = expr_mul(c, size, s.width[i]);
     }
     if (guess(c, size) > 2 * guess(c, buf_size(c, e->buf)) + 4096) return e;

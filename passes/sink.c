@@ -30,17 +30,43 @@ typedef struct Sink {
     Map *fresh;          /* Var -> Expr: inner loop variables of the statement being emitted */
 } Sink;
 
-bool sink_possible(Block *b) {
+/* Elements of a buffer declared in a nest, when it is small enough for every element of a tile to have its own. */
+static int64_t own_elements(const Buf *b) {
+    int64_t n = 1, dim;
+    for (int i = 0; i < b->rank; i++) {
+        if (!is_int(b->dim[i], &dim) || dim > MOST_LANES) return 0;
+        n *= dim;
+    }
+    return n <= MOST_LANES && !b->stride ? n : 0;
+}
+
+int64_t sink_registers(const Block *b) {
+    int64_t n = 0;
+    for (int i = 0; i < b->n; i++) {
+        const Stmt *s = b->v[i];
+        if (s->kind == S_DECL && s->buf->space == SP_REG) n += own_elements(s->buf);
+        n += sink_registers(&s->body) + sink_registers(&s->other);
+    }
+    return n;
+}
+
+static Search not_plain(void *arg, Expr *e) {
+    (void)arg;
+    return e->kind == E_LOAD || (e->kind == E_VAR && e->var->kind == V_LET) ? SEARCH_FOUND : SEARCH_ON;
+}
+
+bool sink_possible(Ctx *c, Block *b, bool lanes) {
     for (int i = 0; i < b->n; i++) {
         Stmt *s = b->v[i];
         switch (s->kind) {
         case S_DECL: case S_STORE: case S_LET: break;
-        case S_FOR: if (s->free) return false; break;
+        case S_FOR: if (s->free && (!lanes || expr_max(c, s->e) > MOST_LANES)) return false; break;
         case S_IF: break;
         default: return false;
         }
-        if (s->kind == S_DECL && s->buf->space != SP_REG) return false;
-        if (!sink_possible(&s->body) || !sink_possible(&s->other)) return false;
+        if (lanes && (s->kind == S_IF || s->kind == S_FOR) && expr_search(c, s->e, not_plain, NULL)) return false;
+        if (s->kind == S_DECL && (lanes ? !own_elements(s->buf) : s->buf->space != SP_REG)) return false;
+        if (!sink_possible(c, &s->body, lanes) || !sink_possible(c, &s->other, lanes)) return false;
     }
     return true;
 }
@@ -57,9 +83,10 @@ static Expr *fix_node(void *arg, Expr *e) {
     }
     Buf *wide = e->kind == E_LOAD ? map_getp(t->wide, e->buf) : NULL;
     if (!wide) return e;
-    Expr *index[MAX_RANK];
-    for (int i = 0; i < t->n; i++) index[i] = map_getp(t->fresh, t->inner[i].at);
-    for (int i = 0; i < e->buf->rank; i++) index[t->n + i] = e->arg[i];
+    Expr *index[2 * MAX_RANK];
+    int rank = e->buf->rank;
+    for (int i = 0; i < rank; i++) index[i] = e->arg[i];
+    for (int i = 0; i < t->n; i++) index[rank + i] = map_getp(t->fresh, t->inner[i].at);
     return expr_load(t->c, wide, 1, index, e->nargs > e->buf->rank ? e->arg[e->buf->rank] : NULL);
 }
 
@@ -83,17 +110,18 @@ static void emit_store(Sink *t, Buf *b, int n, Expr *const *index, Expr *value, 
     Buf *wide = map_getp(t->wide, b);
     Expr *at[2 * MAX_RANK];
     int k = 0;
-    if (wide)
-        for (; k < t->n; k++) at[k] = map_getp(t->fresh, t->inner[k].at);
-    for (int i = 0; i < n; i++) at[k + i] = fix(t, index[i]);
+    for (int i = 0; i < n; i++) at[i] = fix(t, index[i]);
+    for (; wide && k < t->n; k++) at[n + k] = map_getp(t->fresh, t->inner[k].at);
     stmt_store(t->p, in, wide ? wide : b, at, fix(t, value), fix(t, mask));
 }
 
-static Buf *widen(Sink *t, DType dt, const char *name, int rank, Expr *const *dim, Block *to) {
+/* Its own dims, then those of the tile. */
+static Buf *widen(Sink *t, Space space, DType dt, const char *name, int rank, Expr *const *dim, Block *to) {
     Expr *d[2 * MAX_RANK];
-    for (int i = 0; i < t->n; i++) d[i] = expr_int(t->c, t->inner[i].width ? t->inner[i].width : (int64_t)t->inner[i].trip->bits);
-    for (int i = 0; i < rank; i++) d[t->n + i] = dim[i];
-    Buf *b = buf_new(t->p, SP_REG, dt, t->n + rank, d, name);
+    for (int i = 0; i < rank; i++) d[i] = dim[i];
+    for (int i = 0; i < t->n; i++)
+        d[rank + i] = expr_int(t->c, t->inner[i].width ? t->inner[i].width : (int64_t)t->inner[i].trip->bits);
+    Buf *b = buf_new(t->p, space, dt, t->n + rank, d, name);
     stmt_decl(t->p, to, b);
     return b;
 }
@@ -113,14 +141,14 @@ static void sink(Sink *t, Block *from, Block *to);
 static void sink_stmt(Sink *t, Stmt *s, Block *to) {
     switch (s->kind) {
     case S_DECL:
-        map_putp(t->wide, s->buf, widen(t, s->buf->dt, s->buf->name, s->buf->rank, s->buf->dim, to));
+        map_putp(t->wide, s->buf, widen(t, s->buf->space, s->buf->dt, s->buf->name, s->buf->rank, s->buf->dim, to));
         return;
     case S_STORE:
         emit_store(t, s->buf, s->nindex, s->index, s->e, s->mask, to);
         return;
     case S_LET:
         if (expr_search(t->c, s->e, varies, t)) { /* a register a tile element */
-            Buf *b = widen(t, (DType)s->e->type.dt, s->var->name, 0, NULL, to);
+            Buf *b = widen(t, SP_REG, (DType)s->e->type.dt, s->var->name, 0, NULL, to);
             Expr *at[MAX_INNER];
             for (int i = 0; i < t->n; i++) at[i] = expr_var(t->c, t->inner[i].at);
             map_putp(t->value, s->var, expr_load(t->c, b, 1, at, NULL));
@@ -136,6 +164,7 @@ static void sink_stmt(Sink *t, Stmt *s, Block *to) {
     case S_FOR: {
         t->fresh = map_new(t->c);
         Stmt *l = stmt_for(t->p, to, s->var->name, fix(t, s->e), s->free);
+        if (s->free && is_const(s->e)) l->mode = L_UNROLL; /* lanes: registers of their own */
         map_putp(t->value, s->var, expr_var(t->c, l->var));
         sink(t, &s->body, &l->body);
         return;

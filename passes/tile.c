@@ -220,11 +220,30 @@ static const char *describe(Tiler *t, const Plan *plan) {
     return s->s;
 }
 
+/* Is there an axis for vectors? */
+static bool vectors(Tiler *t, Stmt *top) {
+    Stmt *loops[MAX_AXES];
+    int n;
+    Block *body = nest_chain(top, MAX_AXES, loops, &n);
+    Accesses acc = {0};
+    if (t->o->machine.lanes < 2 || !sink_possible(t->c, body, false)) return false;
+    nest_accesses(t->p, body, &acc);
+    return pick_vector(t, body, &acc, n, loops) >= 0;
+}
+
 static void move_axis(Plan *plan, int from, int to) {
     Axis a = plan->axis[from];
     for (; from > to; from--) plan->axis[from] = plan->axis[from - 1];
     for (; from < to; from++) plan->axis[from] = plan->axis[from + 1];
     plan->axis[to] = a;
+}
+
+/* Is anything in a loop read along v otherwise than one element after the other? */
+static bool has_gaps(Tiler *t, const Accesses *acc, Var *v) {
+    int64_t step;
+    for (int i = 0; i < acc->n; i++)
+        if (acc->v[i].inner && (!access_stride(t->c, &acc->v[i], v, &step) || step > 1 || step < 0)) return true;
+    return false;
 }
 
 static bool plan_nest(Tiler *t, Plan *plan, Stmt *top, Block **body) {
@@ -233,10 +252,11 @@ static bool plan_nest(Tiler *t, Plan *plan, Stmt *top, Block **body) {
     const Machine *m = &t->o->machine;
     *body = nest_chain(top, MAX_AXES, loops, &n);
     Accesses acc = {0};
-    if (m->lanes < 2 || !sink_possible(*body)) return false;
+    if (m->lanes < 2 || !sink_possible(t->c, *body, true)) return false;
+    bool lanes = !sink_possible(t->c, *body, false);
     nest_accesses(t->p, *body, &acc);
     int vec = pick_vector(t, *body, &acc, n, loops);
-    if (vec < 0) return false;
+    if (vec < 0 || (lanes && has_gaps(t, &acc, loops[vec]->var))) return false;
     bool reduction = has_loop(*body);
     plan->n = n;
     plan->lanes = m->lanes;
@@ -249,10 +269,10 @@ static bool plan_nest(Tiler *t, Plan *plan, Stmt *top, Block **body) {
         move_axis(plan, vec, n - 1);
         return true;
     }
-    for (int i = n - 1; i >= 0 && nrow < 2; i--)
+    for (int i = n - 1; i >= 0 && nrow < 2 && !lanes; i--)
         if (i != vec && reuses(t, &acc, loops[vec]->var, loops[i]->var, *body)) row[nrow++] = i;
     int64_t column = reduction_trips(*body) * 4;
-    choose_tile(plan, m, vec, nrow, row, column * plan->lanes);
+    choose_tile(plan, m, vec, nrow, row, column * plan->lanes, lanes ? sink_registers(*body) : 1);
     /* Weights that do not stay in L2 are read once a tile column; smaller ones once a tile of rows. */
     if (nrow && column * trip_guess(loops[vec]->e) > m->l2 / 2) {
         int first = 0;
@@ -269,10 +289,16 @@ static void tile_block(Tiler *t, Block *b) {
         Plan plan = {0};
         Block *body;
         if (s->kind == S_FOR && s->free && s->mode == L_SERIAL) {
+            Block blocks = {0};
             merge_axes(t, s);
+            if (vectors(t, s) && block_reduction(t->p, &t->o->machine, s, &blocks)) {
+                tile_block(t, &blocks);
+                for (int k = 0; k < blocks.n; k++) vec_push(t->c, &out, blocks.v[k]);
+                continue;
+            }
             if (plan_nest(t, &plan, s, &body)) {
                 sink_nest(t->p, &plan, body, &out);
-                if (t->nest && !t->nest->nest->schedule) t->nest->nest->schedule = describe(t, &plan);
+                if (t->nest && (!t->nest->nest->schedule || has_loop(body))) t->nest->nest->schedule = describe(t, &plan);
                 continue;
             }
         }

@@ -3,6 +3,7 @@
    the nodes from the last to the first. Nodes are visited once: it ends. */
 #include "grad.h"
 #include "import.h"
+#include "ops/build.h"
 
 bool grad_wanted(const Grad *G, const Value *v) { return v && map_getp(G->wanted, v); }
 
@@ -34,10 +35,78 @@ Value *grad_sum_to(Grad *G, Value *dv, const Value *like) {
     return node_finish(shape);
 }
 
+/* ---- parts: the cotangents of slices ---- */
+
+/* A pad with zeros along one axis, by numbers: axis, and elements before and behind. */
+static bool is_part(const Value *v, int *axis, int64_t *lo, int64_t *hi) {
+    const Node *n = v->def;
+    if (!n || strcmp(n->op->name, "pad") || (n->nin > 1 && n->in[1])) return false;
+    *axis = -1;
+    for (int i = 0; i < v->rank; i++) {
+        int64_t l, h;
+        bool known = is_int(node_attr(n, "lo")->dims[i], &l) && is_int(node_attr(n, "hi")->dims[i], &h);
+        if (!known || l < 0 || h < 0 || node_attr(n, "interior")->ints[i] || ((l || h) && *axis >= 0)) return false;
+        if (l || h) { *axis = i; *lo = l; *hi = h; }
+    }
+    return *axis >= 0;
+}
+
+static bool is_zeros(const Value *v) {
+    const Node *n = v->def;
+    const Value *x = n && !strcmp(n->op->name, "broadcast") ? n->in[0] : NULL;
+    return x && !x->rank && x->data && !gd_load_bits(x->dt, x->data);
+}
+
+static void put_zeros(Graph *g, const Value *like, int axis, int64_t size, ValueList *to) {
+    Expr *dim[MAX_RANK];
+    if (!size) return;
+    for (int i = 0; i < like->rank; i++) dim[i] = i == axis ? expr_int(g->c, size) : like->dim[i];
+    vec_push(g->c, to, build_broadcast(g, const_scalar(g, like->dt, 0), like->rank, dim));
+}
+
+/* The parts that v consists of along the axis: a pad's, or those that this made before. */
+static bool parts_of(Graph *g, Value *v, int axis, ValueList *to) {
+    int own;
+    int64_t lo, hi;
+    const Node *n = v->def;
+    if (is_part(v, &own, &lo, &hi)) {
+        put_zeros(g, v, axis, lo, to);
+        vec_push(g->c, to, n->in[0]);
+        put_zeros(g, v, axis, hi, to);
+        return own == axis;
+    }
+    if (!n || strcmp(n->op->name, "concat") || attr_int(n, "axis") != axis) return false;
+    for (int i = 0; i < n->nin; i++) vec_push(g->c, to, n->in[i]);
+    return true;
+}
+
+/* The sum of parts that do not overlap is one after the other: the gates of a recurrent layer, q, k and v of attention. NULL:
+   they are something else. */
+static Value *joined(Graph *g, Value *a, Value *b) {
+    int axis;
+    int64_t lo, hi, at = 0, size;
+    ValueList parts = {0}, out = {0};
+    bool put = false;
+    if (!is_part(b, &axis, &lo, &hi) || !parts_of(g, a, axis, &parts)) return NULL;
+    Value *mine = b->def->in[0];
+    int64_t more = 0;
+    if (!is_int(mine->dim[axis], &more)) return NULL;
+    for (int i = 0; i < parts.n; i++, at += size) {
+        Value *v = parts.v[i];
+        if (!is_int(v->dim[axis], &size)) return NULL;
+        if (!is_zeros(v) || lo < at || lo + more > at + size) { vec_push(g->c, &out, v); continue; }
+        put_zeros(g, v, axis, lo - at, &out);
+        vec_push(g->c, &out, mine);
+        put_zeros(g, v, axis, at + size - lo - more, &out);
+        put = true;
+    }
+    return put ? build_concat(g, out.n, out.v, axis) : NULL;
+}
+
 void grad_add(Grad *G, Value *v, Value *dv) {
     if (!dv || !grad_wanted(G, v)) return;
-    Value *so_far = map_getp(G->adjoint, v);
-    map_putp(G->adjoint, v, so_far ? make(G->g, "add", so_far, dv) : dv);
+    Value *so_far = map_getp(G->adjoint, v), *sum = so_far ? joined(G->g, so_far, dv) : dv;
+    map_putp(G->adjoint, v, sum ? sum : make(G->g, "add", so_far, dv));
 }
 
 /* ---- from the last node to the first ---- */

@@ -12,20 +12,21 @@ int64_t trip_guess(const Expr *trip) {
     return is_int(trip, &k) ? k : ASSUMED;
 }
 
-/* Half cycles of one step of a tile. */
-static double step_cost(int64_t rows, int64_t vectors) {
-    double fmas = (double)(rows * vectors), loads = (double)(rows + vectors);
+/* Half cycles of one step of a tile. far: its vectors come from L2, at half a vector a cycle. */
+static double step_cost(int64_t rows, int64_t vectors, bool far) {
+    double fmas = (double)(rows * vectors), loads = (double)(rows + vectors), moved = far ? 4.0 * (double)vectors : 0;
     double most = fmas > loads ? fmas : loads;
+    if (moved > most) most = moved;
     return (most > LATENCY ? most : LATENCY) + 1; /* counting and branching */
 }
 
 /* All parts of axes of `a` rows (and `b` rows), tile ra x rb. */
-static double rows_cost(int64_t a, int64_t ra, int64_t b, int64_t rb, int64_t v) {
+static double rows_cost(int64_t a, int64_t ra, int64_t b, int64_t rb, int64_t v, bool far) {
     int64_t fa = a / ra, la = a % ra, fb = b / rb, lb = b % rb;
-    double cost = (double)(fa * fb) * step_cost(ra * rb, v);
-    if (la) cost += (double)fb * step_cost(la * rb, v);
-    if (lb) cost += (double)fa * step_cost(ra * lb, v);
-    if (la && lb) cost += step_cost(la * lb, v);
+    double cost = (double)(fa * fb) * step_cost(ra * rb, v, far);
+    if (la) cost += (double)fb * step_cost(la * rb, v, far);
+    if (lb) cost += (double)fa * step_cost(ra * lb, v, far);
+    if (la && lb) cost += step_cost(la * lb, v, far);
     return cost;
 }
 
@@ -35,8 +36,9 @@ static void consider(Choice *best, const Machine *m, int64_t total, int v, int64
                      int64_t panel, int64_t each) {
     if (ra * rb * v * each + v + (v > 1) > m->registers && ra * rb * v > 1) return;
     int64_t full = total / v, left = total % v;
-    double cost = (double)full * rows_cost(a, ra, b, rb, v * each);
-    if (left) cost += rows_cost(a, ra, b, rb, left * each);
+    bool far = panel * v > m->l1 * 3 / 4 && (a > ra || b > rb);
+    double cost = (double)full * rows_cost(a, ra, b, rb, v * each, far);
+    if (left) cost += rows_cost(a, ra, b, rb, left * each, far);
     if (panel * v > m->l2 * 6 / 10) cost *= 1.3;                 /* the weights of a tile no longer stay in L2 */
     cost *= 1 + 0.004 * (double)((a % ra != 0) + (b % rb != 0) + (left != 0)); /* equal: the one with less code */
     if (cost < best->cost) *best = (Choice){cost, v, ra, rb};

@@ -1,10 +1,10 @@
 /* pack: what vector loops read with gaps is copied into the order in which the loops read it: constants while compiling,
-   other buffers by a small nest of their own, before the nest that reads them often enough.
+   other buffers by loops of their own, before those that read them often enough.
 
    Needs: the loops of tile. Promises: the same values, read without gaps: the dims of a packed buffer are the loops its
-   address moves with, outermost first, and lanes beyond the end are zero. A copying nest stands outside of all loops that
-   neither move the address nor store what is copied: the weights of a recurrent layer are packed once, not once a step.
-   Every load is looked at once: it ends.
+   address moves with, outermost first, and lanes beyond the end are zero. The copy stands outside of all loops that
+   neither move the address nor store what is copied: the weights of a recurrent layer are packed once, not once a step,
+   but the operands of a long reduction block by block. Every load is looked at once: it ends.
 
      for t in 2, k in 9: unroll j in 2: vector l in 16: .. w[32*t + 16*j + l, k] ..   const w: f32[64,9]
    becomes
@@ -14,7 +14,8 @@
 
 enum { MAX_DEPTH = 24, MAX_LEVELS = 64 };
 
-/* A block of the body, of a loop or of a branch around nests. around: the statement it belongs to; NULL: the body. */
+/* A block of the body, of a loop, branch or nest. around: the statement it belongs to; NULL: the body. Inside a nest: of the
+   nest, and of loops in order around those that are free. */
 typedef struct Level { Block out; Stmt *around; } Level;
 
 typedef struct Pack {
@@ -23,9 +24,9 @@ typedef struct Pack {
     const Machine *m;
     Stmt *nest;
     Stmt *loops[MAX_DEPTH]; /* of the nest, around the statement being looked at */
-    int depth, ifs;
+    int depth, ifs, outer;  /* outer: loops that are levels */
     Level level[MAX_LEVELS];
-    int levels;
+    int levels, first;      /* first: the nest's own level */
     Map *made;              /* Shape -> packed Buf, of constants */
     Map *copied;            /* Shape -> packed Buf, of the nest */
 } Pack;
@@ -47,13 +48,13 @@ static Expr *room_for(Pack *t, Expr *trip) {
     return trip;
 }
 
-/* The loops that move the address of a load; trips as the loops have them, width: room for them. index: their variables. */
-static bool shape_of(Pack *t, Expr *load, Shape *s, Expr **index) {
+/* The loops from number `from` on that move the address of a load; trips as the loops have them, width: room for them. index: their variables. */
+static bool shape_of(Pack *t, Expr *load, int from, Shape *s, Expr **index) {
     Ctx *c = t->c;
     memset(s, 0, sizeof *s); /* it is a key */
     s->buf = load->buf;
     s->base = buf_address(c, load->buf, load->arg);
-    for (int i = 0; i < t->depth; i++) {
+    for (int i = from; i < t->depth; i++) {
         Stmt *l = t->loops[i];
         Expr *rest, *step;
         if (!expr_uses(s->base, l->var)) continue;
@@ -117,7 +118,7 @@ static Expr *pack_const(Pack *t, Expr *e) {
     Shape s;
     Expr *index[MAX_DEPTH];
     int64_t total, source, n;
-    if (!is_int(buf_size(c, e->buf), &source) || !shape_of(t, e, &s, index) || !is_const(s.base)) return e;
+    if (!is_int(buf_size(c, e->buf), &source) || !shape_of(t, e, 0, &s, index) || !is_const(s.base)) return e;
     for (int64_t i = 0; i < s.n; i++) {
         /* a vector loop that may reach to the end of the constant does */
         if (!is_int(s.trip[i], &n) && is_int(s.width[i], &n) && expr_max(c, s.trip[i]) == n) s.trip[i] = s.width[i];
@@ -146,7 +147,7 @@ static int64_t guess(Ctx *c, Expr *e) {
 /* How often the nest reads an element, about: the trips of loops that do not move the address. */
 static int64_t reuse(Pack *t, const Expr *at) {
     int64_t times = 1;
-    for (int i = 0; i < t->depth; i++)
+    for (int i = t->outer; i < t->depth; i++)
         if (!expr_uses(at, t->loops[i]->var)) {
             int64_t n = guess(t->c, t->loops[i]->e);
             times = n > 0 && times < INT32_MAX ? times * n : times;
@@ -184,9 +185,9 @@ static bool changes(void *arg, Stmt *s) {
     return !k->found;
 }
 
-/* Does s change the source, or make a variable of its address? */
-static bool changed_by(Stmt *s, const Shape *shape) {
-    Change k = {buf_root((Buf *)shape->buf), shape->base, false};
+/* Does s change the source, or make a variable that stands in e? */
+static bool changed_by(Stmt *s, const Shape *shape, const Expr *e) {
+    Change k = {buf_root((Buf *)shape->buf), e, false};
     Block one = {&s, 1, 1};
     block_walk(&one, changes, &k);
     return k.found;
@@ -195,8 +196,8 @@ static bool changed_by(Stmt *s, const Shape *shape) {
 /* The outermost level at which the source has its values. */
 static int level_for(Pack *t, const Shape *s) {
     int at = t->levels - 1;
-    while (at > 0 && (t->level[at].around->kind == S_FOR || t->level[at].around->kind == S_WHILE) &&
-           !changed_by(t->level[at].around, s))
+    while (at > 0 && t->level[at].around->kind != S_IF &&
+           !changed_by(t->level[at].around, s, s->base))
         at--;
     return at;
 }
@@ -205,7 +206,7 @@ static int level_for(Pack *t, const Shape *s) {
 static void copy_vector(Pack *t, Expr *load, const Shape *s, Buf *to, Map *vars, Expr **index, Block *in) {
     Ctx *c = t->c;
     int last = (int)s->n - 1, lanes = (int)s->width[last]->bits;
-    const Var *lane = t->loops[t->depth - 1]->var;
+    const Var *lane = s->loop[last]->var;
     Expr *trip = expr_subst(c, s->trip[last], vars), *at[MAX_RANK], *l = expr_int(c, 0);
     bool whole = is_value(trip, lanes), vector = is_value(s->step[last], 1);
     if (!vector) {
@@ -223,7 +224,7 @@ static void copy_vector(Pack *t, Expr *load, const Shape *s, Buf *to, Map *vars,
 
 /* Does the trip of loop d only depend on loops that are copied too? */
 static bool trip_copied(Pack *t, const Shape *s, int64_t d) {
-    for (int i = 0; i < t->depth; i++) {
+    for (int i = t->outer; i < t->depth; i++) {
         bool mine = false;
         for (int64_t k = 0; k < d; k++) mine |= s->loop[k] == t->loops[i];
         if (!mine && expr_uses(s->trip[d], t->loops[i]->var)) return false;
@@ -237,16 +238,20 @@ static Buf *copied(Pack *t, Expr *load, const Shape *s) {
     if (b) return b;
     b = buf_new(t->p, SP_ARENA, s->buf->dt, (int)s->n, s->width, gd_format(c, "%s_packed", s->buf->name));
     b->label = s->buf->label;
-    Stmt *nest = stmt_nest(t->p, &t->level[level_for(t, s)].out, "pack");
-    nest->nest->source = t->nest->nest->source;
-    nest->nest->note = gd_format(c, "for %s", t->nest->nest->name);
-    Block *in = &nest->body;
+    int level = level_for(t, s);
+    Block *in = &t->level[level].out;
+    if (level < t->first) {
+        Stmt *nest = stmt_nest(t->p, in, "pack");
+        nest->nest->source = t->nest->nest->source;
+        nest->nest->note = gd_format(c, "for %s", t->nest->nest->name);
+        in = &nest->body;
+    }
     Map *vars = map_new(c);
     Expr *index[MAX_DEPTH];
-    for (int i = 0, d = 0; i < t->depth - 1; i++) {
+    for (int i = t->outer, d = 0; i < t->depth; i++) {
         const Stmt *l = t->loops[i];
         map_putp(vars, l->var, expr_int(c, 0));
-        if (s->loop[d] != l) continue;
+        if (d == s->n - 1 || s->loop[d] != l) continue;
         Stmt *loop = stmt_for(t->p, in, l->var->name, expr_subst(c, s->trip[d], vars), true);
         in = &loop->body;
         map_putp(vars, l->var, index[d++] = expr_var(c, loop->var));
@@ -261,9 +266,9 @@ static Expr *pack_copy(Pack *t, Expr *e) {
     Shape s;
     Expr *index[MAX_DEPTH];
     Space space = buf_root(e->buf)->space;
-    if (t->ifs || (space != SP_IN && space != SP_OUT && space != SP_ARENA) || !shape_of(t, e, &s, index)) return e;
+    if (t->ifs || (space != SP_IN && space != SP_OUT && space != SP_ARENA) || !shape_of(t, e, t->outer, &s, index) || !s.n) return e;
     Expr *at = buf_address(c, e->buf, e->arg), *size = expr_int(c, 1);
-    if (s.n > MAX_RANK || !is_const(s.step[s.n - 1]) || changed_by(t->nest, &s) || !pays(t, &s, reuse(t, at))) return e;
+    if (s.n > MAX_RANK || !is_const(s.step[s.n - 1]) || changed_by(t->nest, &s, size) || !pays(t, &s, reuse(t, at))) return e;
     for (int64_t i = 0; i < s.n; i++) {
         if (expr_search(c, s.width[i], unknown, NULL) || !trip_copied(t, &s, i)) return e;
         size = expr_mul(c, size, s.width[i]);
@@ -277,9 +282,10 @@ static Expr *pack_copy(Pack *t, Expr *e) {
 static Expr *pack_load(void *arg, Expr *e) {
     Pack *t = arg;
     const Stmt *vector = t->loops[t->depth - 1];
-    if (e->kind != E_LOAD || e->nargs > e->buf->rank || !expr_uses(buf_address(t->c, e->buf, e->arg), vector->var)) return e;
-    if (e->buf->space == SP_CONST) return buf_root(e->buf)->data && !e->buf->base ? pack_const(t, e) : e;
-    return pack_copy(t, e);
+    if (e->kind != E_LOAD || e->nargs > e->buf->rank) return e;
+    if (!expr_uses(buf_address(t->c, e->buf, e->arg), vector->var)) return e;
+    if (e->buf->space != SP_CONST) return pack_copy(t, e);
+    return buf_root(e->buf)->data && !e->buf->base ? pack_const(t, e) : e;
 }
 
 static void pack_block(Pack *t, Block *b) {
@@ -296,7 +302,15 @@ static void pack_block(Pack *t, Block *b) {
     }
 }
 
-/* Statements around nests. What is copied before s goes to its block, or further out. */
+/* A loop in order around free ones. */
+static bool around_free(const Stmt *s) {
+    bool some = false;
+    if (s->kind != S_FOR || s->free || s->mode != L_SERIAL) return false;
+    for (int i = 0; i < s->body.n; i++) some |= s->body.v[i]->kind == S_FOR && (s->body.v[i]->free || around_free(s->body.v[i]));
+    return some;
+}
+
+/* The statements of a block at a level. What is copied before one of them goes to the same block, or further out. */
 static void pack_level(Pack *t, Stmt *around, Block *b) {
     if (t->levels == MAX_LEVELS) return;
     Level *level = &t->level[t->levels++];
@@ -306,10 +320,21 @@ static void pack_level(Pack *t, Stmt *around, Block *b) {
         if (s->kind == S_NEST) {
             t->nest = s;
             t->copied = map_new(t->c);
-            pack_block(t, &s->body);
-        } else {
+            t->first = t->levels;
+            pack_level(t, s, &s->body);
+            t->nest = NULL;
+        } else if (!t->nest) {
             pack_level(t, s, &s->body);
             pack_level(t, s, &s->other);
+        } else if (around_free(s) && t->depth < MAX_DEPTH) {
+            t->loops[t->depth++] = s;
+            t->outer++;
+            pack_level(t, s, &s->body);
+            t->outer--;
+            t->depth--;
+        } else {
+            Block one = {&s, 1, 1};
+            pack_block(t, &one);
         }
         vec_push(t->c, &level->out, s);
     }

@@ -222,7 +222,7 @@ static Place decide(Fuse *t, Value *v) {
     Node *n = v->def;
     Info *f = info(t->c, v);
     if (!f->uses.n && !n->op->lower) return PL_INLINE;
-    if (needs_memory(v) || f->depth > MOST_DEPTH) return PL_ROOT; /* a nest is of a size that one can read and compile */
+    if (needs_memory(v) || (n->op->flags & OF_OWN) || f->depth > MOST_DEPTH) return PL_ROOT; /* a nest is of a size that one can read and compile */
     if (t->off) return n->op->kind == OP_VIEW && !n->op->holds ? PL_INLINE : PL_ROOT;
     bool many = read_many(v), once = f->uses.n == 1 && !many;
     Value *root = common_root(v);

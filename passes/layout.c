@@ -1,8 +1,9 @@
 /* layout: which axis lies innermost in memory. Around convolutions and pooling that is the channel, so that vectors run
    over channels and the same weights serve neighbouring pixels; everywhere else the order stays row-major.
 
-   Needs: shapes. Promises: only Value.order is set; what is computed does not change, since every access goes through
-   strides. Inputs and outputs keep the order their caller knows. The set of values grows until it no longer does: it ends.
+   Needs: shapes. Promises: Value.order is set; what is computed does not change, since every access goes through
+   strides. Inputs and outputs keep the order their caller knows: a kernel's gradient, which the optimizer reads in the order of
+   the kernel, is turned once, by a `copy`. The set of values grows until it no longer does: it ends.
 
      c: f32[N,64,14,14] = conv x, w        becomes    c: f32[N,64,14,14] order=[0,2,3,1] = conv x, w */
 #include "op.h"
@@ -99,6 +100,28 @@ static bool behind_conv(const Value *v, int depth) {
     return false;
 }
 
+static bool is_dw(const Node *n) { return n->op->kind == OP_CONTRACT && n->nout == 1 && op_attr(n->op, "kernel") >= 0; }
+
+/* What the gradients of kernels are used for goes on in row-major order. */
+static void turn_gradients(Graph *g) {
+    Map *with = map_new(g->c);
+    int n = g->nodes.n;
+    for (int i = 0; i < n; i++) {
+        Node *dw = g->nodes.v[i];
+        if (!is_dw(dw) || !dw->out[0]->order) continue;
+        g->label = dw->label;
+        Value *turned = make(g, "copy", dw->out[0]);
+        Node *copy = turned->def;
+        for (int k = g->nodes.n - 1; k > i + 1; k--) g->nodes.v[k] = g->nodes.v[k - 1];
+        g->nodes.v[++i] = copy;
+        n++;
+        map_putp(with, dw->out[0], turned);
+    }
+    graph_replace(g, with);
+    for (int i = 1; i < g->nodes.n; i++)
+        if (is_dw(g->nodes.v[i - 1]) && map_getp(with, g->nodes.v[i - 1]->out[0])) g->nodes.v[i]->in[0] = g->nodes.v[i - 1]->out[0];
+}
+
 static void layout(Graph *g) {
     static const uint8_t channels_last[6][5] = {[3] = {0, 2, 1}, [4] = {0, 2, 3, 1}, [5] = {0, 2, 3, 4, 1}};
     Map *set = map_new(g->c);
@@ -106,10 +129,10 @@ static void layout(Graph *g) {
         Node *n = g->nodes.v[i];
         for (int k = 0; k < n->nregions; k++) layout(n->region[k]);
         if (!n->nout || n->out[0]->rank < 3 || n->out[0]->rank > 5 || !seeds(n)) continue;
-        bool dw = n->op->kind == OP_CONTRACT && op_attr(n->op, "kernel") >= 0;
+        bool dw = is_dw(n);
         mark(set, n->in[0], channels_last[n->in[0]->rank]);
         if (dw) mark(set, n->in[1], channels_last[n->in[1]->rank]);
-        mark(set, n->out[0], dw ? kernel_order(n->out[0]) : channels_last[n->out[0]->rank]);
+        if (!dw) mark(set, n->out[0], channels_last[n->out[0]->rank]);
     }
     for (bool grew = true; grew;) {
         grew = false;
@@ -123,9 +146,10 @@ static void layout(Graph *g) {
     for (int i = 0; i < g->nodes.n; i++)
         for (int k = 0; k < g->nodes.v[i]->nout; k++) {
             Value *v = g->nodes.v[i]->out[k];
-            const uint8_t *order = map_getp(set, v);
+            const uint8_t *order = is_dw(g->nodes.v[i]) && v->rank >= 3 && v->rank <= 5 ? kernel_order(v) : map_getp(set, v);
             if (order) v->order = order;
         }
+    turn_gradients(g);
     for (int i = 0; i < g->out.n; i++)
         if (!behind_conv(g->out.v[i], 0)) g->out.v[i]->order = NULL;
 }

@@ -282,6 +282,32 @@ static bool plan_nest(Tiler *t, Plan *plan, Stmt *top, Block **body) {
     return true;
 }
 
+/* A nest without a reduction that writes along one axis and reads along another: the other one in blocks as long as a cache
+   line, innermost, so that lines are used up while they are near. */
+static bool plan_turn(Tiler *t, Plan *plan, Stmt *top, Block **body) {
+    enum { LINE = 16 };
+    Stmt *loops[MAX_AXES];
+    int n, across = -1, along = -1;
+    int64_t step;
+    *body = nest_chain(top, MAX_AXES, loops, &n);
+    Accesses acc = {0};
+    if (n < 2 || has_loop(*body) || !sink_possible(t->c, *body, false)) return false;
+    nest_accesses(t->p, *body, &acc);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < acc.n; k++) {
+            if (!access_stride(t->c, &acc.v[k], loops[i]->var, &step) || nest_controls(t->c, *body, loops[i]->var)) return false;
+            if (step == 1 && !acc.v[k].load) along = i;
+            if (step == 1 && acc.v[k].load && trip_guess(loops[i]->e) >= LINE && across < 0) across = i;
+        }
+    if (across < 0 || along < 0 || across == along) return false;
+    plan->n = n;
+    plan->lanes = 1;
+    for (int i = 0; i < n; i++) plan->axis[i] = (Axis){.var = loops[i]->var, .trip = loops[i]->e};
+    plan->axis[across].rows = LINE;
+    move_axis(plan, across, 0);
+    return true;
+}
+
 static void tile_block(Tiler *t, Block *b) {
     Block out = {0};
     for (int i = 0; i < b->n; i++) {
@@ -296,7 +322,7 @@ static void tile_block(Tiler *t, Block *b) {
                 for (int k = 0; k < blocks.n; k++) vec_push(t->c, &out, blocks.v[k]);
                 continue;
             }
-            if (plan_nest(t, &plan, s, &body)) {
+            if (plan_nest(t, &plan, s, &body) || plan_turn(t, &plan, s, &body)) {
                 sink_nest(t->p, &plan, body, &out);
                 if (t->nest && (!t->nest->nest->schedule || has_loop(body))) t->nest->nest->schedule = describe(t, &plan);
                 continue;

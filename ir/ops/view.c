@@ -413,6 +413,19 @@ static void extend_grad(Grad *G, Node *n, Value *const *dy) {
     grad_add(G, n->in[0], d);
 }
 
+/* ---- copy ---- */
+
+static void copy_shape(Node *n) { node_out(n, 0, n->in[0]->dt, n->in[0]->rank, n->in[0]->dim); }
+
+static Expr *copy_elem(Lower *L, Node *n, int port, Expr *const *idx) {
+    (void)port;
+    return lower_elem(L, n->in[0], idx);
+}
+
+static void copy_grad(Grad *G, Node *n, Value *const *dy) { grad_add(G, n->in[0], dy[0]); }
+
+static void export_copy(Export *x, Node *n) { export_out(x, n, 0, export_in(x, n, 0)); }
+
 /* ---- concat ---- */
 
 static void concat_shape(Node *n) {
@@ -626,6 +639,8 @@ const Op gd_ops_view[] = {
      .shape = extend_shape, .elem = extend_elem, .grad = extend_grad,
      .doc = "lo elements before and hi after each axis, taken from the tensor: mode 0 repeats the edge, 1 "
             "reflects without it, 2 starts again from the other side."},
+    {.name = "copy", .export = export_copy, VIEW, .flags = OF_CHEAP | OF_OWN, .shape = copy_shape, .elem = copy_elem,
+     .grad = copy_grad, .doc = "The input in memory of its own, where `layout` wants it in another order."},
     {.name = "concat", .export = export_concat, .kind = OP_VIEW, .in = "x more*", .out = "y", .flags = OF_CHEAP | OF_AXISWISE,
      .attrs = {{"axis", AT_INT, 0, true}}, .shape = concat_shape, .elem = concat_elem, .holds = concat_holds,
      .grad = concat_grad, .doc = "The inputs one after the other along an axis."},

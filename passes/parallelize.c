@@ -2,8 +2,8 @@
 
    Needs: nests in their final loop structure; loops marked free have independent iterations.
    Promises: a PARALLEL loop is free, contains no other, and uses no register or stack buffer declared outside
-   of it; its iterations are enough to be dealt evenly to many threads where the nest allows that. Nothing
-   else changes, so the bits of the result do not depend on threads. A nest is entered once from the top and
+   of it; its iterations are enough to be dealt evenly to many threads where the nest allows that; many
+   small ones are run some hundreds at a time. Nothing else changes, so the bits of the result do not depend on threads. A nest is entered once from the top and
    only downwards, so it ends.
 
    Is it worth it? Starting and joining threads costs a few microseconds, so a loop must do tens of
@@ -172,11 +172,34 @@ static int merged(Par *w, Stmt *s, Stmt **loop) {
     return n;
 }
 
+/* Many small iterations: MANY runs of neighbours at most, so that what they share is computed once a run (`bind`). */
+static Stmt *in_runs(Par *w, Stmt *s) {
+    Ctx *c = w->c;
+    int64_t trip, runs = MANY / 2, even = MANY;
+    if (is_int(s->e, &trip)) {
+        while (even >= MANY / 8 && trip % even) even--;
+        if (even >= MANY / 8) runs = even;
+    }
+    Expr *count = expr_int(c, runs), *one = expr_int(c, 1);
+    Stmt *all = stmt_for(w->p, NULL, "p", count, true);
+    Expr *p = expr_var(c, all->var), *from = expr_fdiv(c, expr_mul(c, p, s->e), count);
+    Expr *to = expr_fdiv(c, expr_mul(c, expr_add(c, p, one), s->e), count);
+    Stmt *run = stmt_for(w->p, &all->body, s->var->name, expr_sub(c, to, from), true);
+    Map *vars = map_new(c);
+    map_putp(vars, s->var, expr_add(c, from, expr_var(c, run->var)));
+    for (int i = 0; i < s->body.n; i++) vec_push(c, &run->body, stmt_clone(w->p, s->body.v[i], vars));
+    all->mode = L_PARALLEL;
+    return all;
+}
+
 static Stmt *parallel(Par *w, Stmt *s) {
     Stmt *loop[MAX_MERGE];
     Ctx *c = w->c;
     int n = merged(w, s, loop);
     if (n == 1) {
+        int64_t lo, hi;
+        expr_range(c, s->e, &lo, &hi);
+        if (lo > 2 * MANY && least(w, block_work(w, &s->body)) < GRAIN) return in_runs(w, s);
         s->mode = L_PARALLEL;
         return s;
     }

@@ -38,6 +38,9 @@ static Expr *stride_of(Ctx *c, const Buf *b, int axis) {
     return s;
 }
 
+/* A reshape that is another shape of its input's memory. */
+static bool lent(const Value *v) { return v->into && v->def && (v->def->op->flags & OF_SAME_DATA) && v->into == v->def->in[0]; }
+
 /* Where input i lies in n's output. */
 static bool held(const Node *n, int i, Expr **lo, Expr **step) {
     for (int k = 0; k < n->out[0]->rank; k++) step[k] = expr_int(n->graph->c, 1);
@@ -49,6 +52,7 @@ static Buf *view_into(Lower *L, Value *v) {
     Value *w = v->into;
     Buf *base = lower_buf(L, w);
     const Node *n = w->def;
+    if (lent(v)) return buf_view(L->p, base, expr_int(c, 0), v->rank, v->dim, NULL);
     if (n->op->flags & OF_SAME_DATA) return buf_view(L->p, base, expr_int(c, 0), v->rank, v->dim, NULL);
     int which = 0;
     while (which < n->nin && n->in[which] != v) which++;
@@ -202,7 +206,7 @@ static void lower_node(Lower *L, Node *n) {
     }
     for (int i = 0; i < n->nout; i++) {
         Value *v = n->out[i];
-        if (v->place != PL_ROOT) continue;
+        if (v->place != PL_ROOT || lent(v)) continue;
         Buf *b = lower_buf(L, v);
         Stmt *s = lower_open_nest(L, n->op->name);
         s->nest->note = n->note;

@@ -16,6 +16,7 @@ typedef struct Info {
     bool outside;   /* used in a region below the value's graph */
     bool many;      /* INLINE: an element is computed several times */
     Value *root;    /* the value whose nest computes this one; NULL: several */
+    bool lent;      /* another value is a view of its memory */
     bool heavy;     /* ROOT: the nest has its contraction already */
     int weight;     /* see weigh */
     bool behind;
@@ -267,13 +268,28 @@ static void place(Fuse *t, Value *v) {
 
 /* ---- storage inside another value's storage ---- */
 
-static bool may_lie_in(const Value *v, const Value *w) {
-    if (!v || !v->def || v->data || v->place != PL_ROOT || v->into || v->dt != w->dt || v->def->graph != w->def->graph) return false;
-    if (v->def->op->kind == OP_CONTROL || v->def->op->kind == OP_SEQUENCE) return false;
+static bool is_output(const Value *v) {
     const Graph *g = v->def->graph;
     for (int i = 0; i < g->out.n; i++)
-        if (g->out.v[i] == v) return false;
-    return true;
+        if (g->out.v[i] == v) return true;
+    return false;
+}
+
+static bool may_lie_in(const Value *v, const Value *w) {
+    if (!v || !v->def || v->data || v->place != PL_ROOT || v->into || v->dt != w->dt || v->def->graph != w->def->graph) return false;
+    if (((const Info *)v->mark)->lent) return false;
+    if (v->def->op->kind == OP_CONTROL || v->def->op->kind == OP_SEQUENCE) return false;
+    return !is_output(v);
+}
+
+/* Is all of x in memory, row after row, for as long as values of y's graph need it? */
+static bool may_lend(const Value *x, const Value *y) {
+    int64_t dims[MAX_RANK];
+    if (x->order || x->sequence || x->dt != y->dt) return false;
+    if (x->data) return true;
+    if (!x->def) return !y->def->graph->outer; /* an input; the arguments of a region change */
+    return x->place == PL_ROOT && x->def->graph == y->def->graph && !is_output(x) &&
+           (!x->into || ((const Info *)x->into->mark)->lent) && value_static(x, dims);
 }
 
 static bool never_negative(Ctx *c, Expr *e) {
@@ -287,7 +303,12 @@ static void store_inside(Fuse *t, Node *n) {
     if (w->place != PL_ROOT) return;
     if ((n->op->flags & OF_SAME_DATA) && n->in[0]) {
         Value *v = n->in[0];
-        if (may_lie_in(v, w) && !v->order && !w->order && !w->into) v->into = w;
+        if (w->order || w->into) return;
+        if (may_lie_in(v, w) && !v->order) v->into = w;
+        else if (may_lend(v, w) && !is_output(w)) {
+            w->into = v;
+            info(t->c, v)->lent = true;
+        }
         return;
     }
     if (!n->op->holds) return;

@@ -27,6 +27,7 @@ typedef struct Sink {
     int n, rows;         /* inner loops; those over rows come first */
     Inner inner[MAX_INNER + 1];
     Map *wide;           /* Buf -> Buf: registers that got a dim for each inner loop */
+    int only[MAX_AXES];  /* the part of an axis to be emitted; -1: all */
     Map *fresh;          /* Var -> Expr: inner loop variables of the statement being emitted */
 } Sink;
 
@@ -185,24 +186,25 @@ static void sink(Sink *t, Block *from, Block *to) {
 
 /* ---- the loops around ---- */
 
+/* The iterations of an axis that one form of the tile takes: `trip` tiles of `size`, from `start` on. */
+typedef struct Part { Expr *start, *trip; int64_t size; int n; Inner inner[2]; } Part;
+
 static void around(Sink *t, int k, Block *to);
 
-/* outer loop of `trip` steps of `size`, starting at `start`: the axis is start + size * outer + inner. */
-static void part(Sink *t, int k, Block *to, Expr *start, Expr *trip, int64_t size, int ninner, const Inner *inner) {
+/* The axis is start + size * outer + inner. */
+static void put_part(Sink *t, int k, Block *to, const Part *p) {
     Ctx *c = t->c;
     const Axis *a = &t->plan->axis[k];
-    Expr *at = start;
-    if (is_value(trip, 0)) return;
-    if (!is_value(trip, 1)) {
-        Stmt *s = stmt_for(t->p, to, a->var->name, trip, true);
-        at = expr_add(c, at, expr_mul(c, expr_int(c, size), expr_var(c, s->var)));
+    Expr *at = p->start;
+    if (!is_value(p->trip, 1)) {
+        Stmt *s = stmt_for(t->p, to, a->var->name, p->trip, true);
+        at = expr_add(c, at, expr_mul(c, expr_int(c, p->size), expr_var(c, s->var)));
         to = &s->body;
     }
     Sink saved = *t;
-    int64_t scale = size;
-    for (int i = 0; i < ninner; i++) {
-        Inner d = inner[i];
-        scale = i == ninner - 1 ? 1 : t->plan->lanes;
+    for (int i = 0; i < p->n; i++) {
+        Inner d = p->inner[i];
+        int64_t scale = i == p->n - 1 ? 1 : t->plan->lanes;
         if (d.mode == L_VECTOR && d.trip) { /* fewer lanes at the end: what is left behind the vectors before */
             Expr *rest = expr_sub(c, a->trip, at);
             d.trip = expr2(c, E_MAX, expr2(c, E_MIN, expr_int(c, d.width), rest), expr_int(c, 0));
@@ -223,57 +225,84 @@ static void part(Sink *t, int k, Block *to, Expr *start, Expr *trip, int64_t siz
 
 static Inner unrolled(Ctx *c, int64_t trip) { return (Inner){.trip = expr_int(c, trip), .mode = L_UNROLL}; }
 
-static void vector_axis(Sink *t, int k, Block *to) {
+static int put(Part *out, int n, Expr *start, Expr *trip, int64_t size, int ninner, const Inner *inner) {
+    if (is_value(trip, 0)) return n;
+    out[n] = (Part){.start = start, .trip = trip, .size = size, .n = ninner};
+    for (int i = 0; i < ninner; i++) out[n].inner[i] = inner[i];
+    return n + 1;
+}
+
+static int vector_parts(Sink *t, const Axis *a, Part *out) {
     Ctx *c = t->c;
-    const Axis *a = &t->plan->axis[k];
     int lanes = t->plan->lanes;
     int64_t size = (int64_t)a->vectors * lanes, trip, most = expr_max(c, a->trip);
     Inner whole = {.mode = L_VECTOR, .width = lanes}, some = whole;
-    some.trip = expr_int(c, 0); /* not all lanes; the trip is found in part() */
+    some.trip = expr_int(c, 0); /* not all lanes; the trip is found in put_part() */
     Inner both[2] = {unrolled(c, a->vectors), whole};
     if (!is_int(a->trip, &trip) && most <= 2 * lanes) { /* never long: no loop, only lanes that stay empty */
         both[0] = unrolled(c, (most + lanes - 1) / lanes);
         both[1] = some;
-        part(t, k, to, expr_int(c, 0), expr_int(c, 1), size, most > lanes ? 2 : 1, most > lanes ? both : &some);
-        return;
+        return put(out, 0, expr_int(c, 0), expr_int(c, 1), size, most > lanes ? 2 : 1, most > lanes ? both : &some);
     }
     Expr *tiles = expr_fdiv(c, a->trip, expr_int(c, size)), *done = expr_mul(c, tiles, expr_int(c, size));
-    part(t, k, to, expr_int(c, 0), tiles, size, a->vectors > 1 ? 2 : 1, a->vectors > 1 ? both : &whole);
+    int n = put(out, 0, expr_int(c, 0), tiles, size, a->vectors > 1 ? 2 : 1, a->vectors > 1 ? both : &whole);
     if (is_int(a->trip, &trip)) {
         int64_t rest = trip % size, vectors = (rest + lanes - 1) / lanes;
         Inner left[2] = {unrolled(c, vectors), rest % lanes ? some : whole};
-        if (rest) part(t, k, to, done, expr_int(c, 1), size, vectors > 1 ? 2 : 1, vectors > 1 ? left : left + 1);
-        return;
+        return rest ? put(out, n, done, expr_int(c, 1), size, vectors > 1 ? 2 : 1, vectors > 1 ? left : left + 1) : n;
     }
     Expr *rest = expr_sub(c, a->trip, done);
     Expr *vectors = expr_fdiv(c, expr_add(c, rest, expr_int(c, lanes - 1)), expr_int(c, lanes));
-    part(t, k, to, done, vectors, lanes, 1, &some);
+    return put(out, n, done, vectors, lanes, 1, &some);
 }
 
-static void row_axis(Sink *t, int k, Block *to) {
+static int row_parts(Sink *t, const Axis *a, Part *out) {
     Ctx *c = t->c;
-    const Axis *a = &t->plan->axis[k];
     Expr *size = expr_int(c, a->rows), *tiles = expr_fdiv(c, a->trip, size), *done = expr_mul(c, tiles, size);
     Expr *rest = expr_sub(c, a->trip, done);
     int64_t left;
     Inner rows = unrolled(c, a->rows), one = unrolled(c, 1);
-    part(t, k, to, expr_int(c, 0), tiles, a->rows, 1, &rows);
-    if (is_int(rest, &left)) {
-        Inner few = unrolled(c, left);
-        if (left) part(t, k, to, done, expr_int(c, 1), a->rows, 1, &few);
-    } else part(t, k, to, done, rest, 1, 1, &one);
+    int n = put(out, 0, expr_int(c, 0), tiles, a->rows, 1, &rows);
+    if (!is_int(rest, &left)) return put(out, n, done, rest, 1, 1, &one);
+    Inner few = unrolled(c, left);
+    return left ? put(out, n, done, expr_int(c, 1), a->rows, 1, &few) : n;
+}
+
+static int parts(Sink *t, int k, Part *out) {
+    const Axis *a = &t->plan->axis[k];
+    if (a->vectors) return vector_parts(t, a, out);
+    if (a->rows) return row_parts(t, a, out);
+    return put(out, 0, expr_int(t->c, 0), a->trip, 1, 0, NULL);
 }
 
 static void around(Sink *t, int k, Block *to) {
+    Part p[2];
     if (k == t->plan->n) {
         t->wide = map_new(t->c);
         sink(t, t->body, to);
-    } else if (t->plan->axis[k].vectors) vector_axis(t, k, to);
-    else if (t->plan->axis[k].rows) row_axis(t, k, to);
-    else part(t, k, to, expr_int(t->c, 0), t->plan->axis[k].trip, 1, 0, NULL);
+        return;
+    }
+    int n = parts(t, k, p);
+    for (int i = 0; i < n; i++)
+        if (t->only[k] < 0 || t->only[k] == i) put_part(t, k, to, &p[i]);
+}
+
+/* What is left over gets loops of its own from the outermost axis on when there are few iterations around it: so there are
+   long chains of loops for threads to share. */
+static void apart(Sink *t, int k, int64_t around_it, Block *to) {
+    enum { FEW = 16 };
+    Part p[2];
+    if (k == t->plan->n) { around(t, 0, to); return; }
+    int n = parts(t, k, p);
+    int64_t trips = n ? trip_guess(p[0].trip) : 1;
+    for (int i = 0; i < n; i++) {
+        t->only[k] = n > 1 && around_it <= FEW ? i : -1;
+        apart(t, k + 1, around_it * trips, to);
+        if (t->only[k] < 0) return;
+    }
 }
 
 void sink_nest(Program *p, const Plan *plan, Block *body, Block *to) {
     Sink t = {.p = p, .c = p->c, .plan = plan, .body = body, .value = map_new(p->c)};
-    around(&t, 0, to);
+    apart(&t, 0, 1, to);
 }

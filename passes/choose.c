@@ -5,23 +5,24 @@
    sizes leave over is computed by smaller, slower tiles: the sum over all parts decides. */
 #include "tile.h"
 
-enum { LATENCY = 8, ASSUMED = 64, MOST_VECTORS = 8, MOST_ROWS = 28 };
+enum { LATENCY = 8, ASSUMED = 64, MOST_VECTORS = 8, MOST_ROWS = 28,
+       LANES_FROM_L2 = 3 /* in half a cycle */ };
 
 int64_t trip_guess(const Expr *trip) {
     int64_t k;
     return is_int(trip, &k) ? k : ASSUMED;
 }
 
-/* Half cycles of one step of a tile. far: its vectors come from L2, at half a vector a cycle. */
-static double step_cost(int64_t rows, int64_t vectors, bool far) {
-    double fmas = (double)(rows * vectors), loads = (double)(rows + vectors), moved = far ? 4.0 * (double)vectors : 0;
+/* Half cycles of one step of a tile. far: half cycles that a vector takes on its way from L2; 0: they lie in L1. */
+static double step_cost(int64_t rows, int64_t vectors, double far) {
+    double fmas = (double)(rows * vectors), loads = (double)(rows + vectors), moved = far * (double)vectors;
     double most = fmas > loads ? fmas : loads;
     if (moved > most) most = moved;
     return (most > LATENCY ? most : LATENCY) + 1; /* counting and branching */
 }
 
 /* All parts of axes of `a` rows (and `b` rows), tile ra x rb. */
-static double rows_cost(int64_t a, int64_t ra, int64_t b, int64_t rb, int64_t v, bool far) {
+static double rows_cost(int64_t a, int64_t ra, int64_t b, int64_t rb, int64_t v, double far) {
     int64_t fa = a / ra, la = a % ra, fb = b / rb, lb = b % rb;
     double cost = (double)(fa * fb) * step_cost(ra * rb, v, far);
     if (la) cost += (double)fb * step_cost(la * rb, v, far);
@@ -36,7 +37,7 @@ static void consider(Choice *best, const Machine *m, int64_t total, int v, int64
                      int64_t panel, int64_t each) {
     if (ra * rb * v * each + v + (v > 1) > m->registers && ra * rb * v > 1) return;
     int64_t full = total / v, left = total % v;
-    bool far = panel * v > m->l1 * 3 / 4 && (a > ra || b > rb);
+    double far = panel * v > m->l1 * 3 / 4 && (a > ra || b > rb) ? (double)m->lanes / LANES_FROM_L2 : 0;
     double cost = (double)full * rows_cost(a, ra, b, rb, v * each, far);
     if (left) cost += rows_cost(a, ra, b, rb, left * each, far);
     if (panel * v > m->l2 * 6 / 10) cost *= 1.3;                 /* the weights of a tile no longer stay in L2 */

@@ -144,15 +144,9 @@ static int64_t guess(Ctx *c, Expr *e) {
     return lo > 1 ? lo : 1;
 }
 
-/* How often the nest reads an element, about: the trips of loops that do not move the address. */
-static int64_t reuse(Pack *t, const Expr *at) {
-    int64_t times = 1;
-    for (int i = t->outer; i < t->depth; i++)
-        if (!expr_uses(at, t->loops[i]->var)) {
-            int64_t n = guess(t->c, t->loops[i]->e);
-            times = n > 0 && times < INT32_MAX ? times * n : times;
-        }
-    return times;
+static int64_t more(Pack *t, int64_t times, const Stmt *loop) {
+    int64_t n = loop->kind == S_FOR ? guess(t->c, loop->e) : 1;
+    return n > 0 && times < INT32_MAX ? times * n : times;
 }
 
 /* Known before the nest: no loop variable, nothing from memory, no size that only the data decides. */
@@ -200,6 +194,15 @@ static int level_for(Pack *t, const Shape *s) {
            !changed_by(t->level[at].around, s, s->base))
         at--;
     return at;
+}
+
+/* How often an element of the copy is read, about: the trips of loops around it that do not move the address. */
+static int64_t reuse(Pack *t, const Shape *s, const Expr *at) {
+    int64_t times = 1;
+    for (int i = t->outer; i < t->depth; i++)
+        if (!expr_uses(at, t->loops[i]->var)) times = more(t, times, t->loops[i]);
+    for (int i = level_for(t, s) + 1; i < t->levels; i++) times = more(t, times, t->level[i].around);
+    return times;
 }
 
 /* to[i.., l] = source; lanes beyond the trip become 0. */
@@ -268,7 +271,7 @@ static Expr *pack_copy(Pack *t, Expr *e) {
     Space space = buf_root(e->buf)->space;
     if (t->ifs || (space != SP_IN && space != SP_OUT && space != SP_ARENA) || !shape_of(t, e, t->outer, &s, index) || !s.n) return e;
     Expr *at = buf_address(c, e->buf, e->arg), *size = expr_int(c, 1);
-    if (s.n > MAX_RANK || !is_const(s.step[s.n - 1]) || changed_by(t->nest, &s, size) || !pays(t, &s, reuse(t, at))) return e;
+    if (s.n > MAX_RANK || !is_const(s.step[s.n - 1]) || changed_by(t->nest, &s, size) || !pays(t, &s, reuse(t, &s, at))) return e;
     for (int64_t i = 0; i < s.n; i++) {
         if (expr_search(c, s.width[i], unknown, NULL) || !trip_copied(t, &s, i)) return e;
         size = expr_mul(c, size, s.width[i]);

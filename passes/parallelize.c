@@ -6,7 +6,7 @@
    small ones are run some hundreds at a time. Nothing else changes, so the bits of the result do not depend on threads. A nest is entered once from the top and
    only downwards, so it ends.
 
-   Is it worth it? Starting and joining threads costs a few microseconds, so a loop must do tens of
+   Is it worth it? Starting and joining threads costs one to a few microseconds, so a loop must do ten
    microseconds of work. The work is estimated from the statements, in picoseconds of one core, with symbols
    at their lowest. When that is too little but more sizes could make it enough, the program decides: `if work
    { parallel } else { serial }`.
@@ -18,7 +18,7 @@
 #include "passes.h"
 
 enum {
-    WORTH = 40 * 1000 * 1000, /* picoseconds of work that pay for threads */
+    WORTH = 10 * 1000 * 1000, /* picoseconds of work that pay for threads */
     GRAIN = 1000 * 1000,      /* of one iteration of a merged loop, at least */
     FINE = 50 * 1000,         /* ... while there are FEW iterations */
     MANY = 512,               /* iterations that 64 threads share evenly */

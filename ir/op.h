@@ -34,8 +34,10 @@ enum { /* flags */
     OF_COMMUTES = 8, /* inputs 0 and 1 may change places without changing a bit */
     OF_SAME_DATA = 32, /* the output's elements in row-major order are those of input 0 (reshape) */
     OF_MONOTONE = 16, /* max(f(a), f(b)) = f(max(a, b)) */
+    OF_AXISWISE = 64, /* a view whose axis i comes from axis i of the input */
     OF_OWN = 128,    /* always in memory of its own */
-    OF_AXISWISE = 64 /* a view whose axis i comes from axis i of the input */
+    OF_IMAGE = 256,  /* a contraction over images: inputs of [N, C, spatial ..] */
+    OF_KERNEL = 512  /* ... whose output is no image but a kernel, [M, C, spatial ..] */
 };
 
 typedef struct AttrDef {

@@ -96,10 +96,10 @@ static bool choose(Reduction *r, const Machine *m, int *level, int64_t *block) {
         int64_t n = each < budget ? budget / (each > 0 ? each : 1) : 1;
         if (times(n, inside) < SHORTEST) n = (SHORTEST + inside - 1) / inside;
         int64_t known, exact = n;
-        if (is_int(r->red[j]->e, &known))
-            while (exact > n / 2 && exact > 1 && known % exact) exact--;
+        bool sized = is_int(r->red[j]->e, &known);
+        while (sized && exact > n / 2 && exact > 1 && known % exact) exact--;
         *level = j;
-        *block = known && exact > n / 2 && known % exact == 0 ? exact : n;
+        *block = sized && exact > n / 2 && known % exact == 0 ? exact : n;
         return j > 0 || *block < trip;
     }
     return false;

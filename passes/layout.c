@@ -17,7 +17,7 @@ static bool axiswise(const Node *n) {
 /* Convolutions and pooling over images; a window along some other axis, with one channel, says nothing. */
 static bool seeds(const Node *n) {
     if (n->op->kind == OP_WINDOW) return !is_value(n->in[0]->dim[1], 1);
-    return n->op->kind == OP_CONTRACT && n->nin > 1 && n->in[1] && n->out[0]->rank == n->in[0]->rank && op_attr(n->op, "strides") >= 0;
+    return n->op->flags & OF_IMAGE;
 }
 
 /* A value that can take part: made in the graph, with pixels and channels. */
@@ -94,32 +94,36 @@ static bool behind_conv(const Value *v, int depth) {
     enum { DEEPEST = 8 };
     const Node *n = v->def;
     if (!n || depth > DEEPEST) return false;
-    if (n->op->kind == OP_CONTRACT) return seeds(n) && op_attr(n->op, "kernel") < 0;
+    if (n->op->kind == OP_CONTRACT) return seeds(n) && !(n->op->flags & OF_KERNEL);
     for (int i = 0; n->op->kind == OP_MAP && i < n->nin; i++)
         if (n->in[i] && n->in[i]->rank == v->rank && same_dims(n->in[i], v) && behind_conv(n->in[i], depth + 1)) return true;
     return false;
 }
 
-static bool is_dw(const Node *n) { return n->op->kind == OP_CONTRACT && n->nout == 1 && op_attr(n->op, "kernel") >= 0; }
+static bool is_dw(const Node *n) { return n->op->flags & OF_KERNEL; }
 
-/* What the gradients of kernels are used for goes on in row-major order. */
+/* What the gradients of kernels are used for goes on in row-major order: each gets a copy behind it. */
 static void turn_gradients(Graph *g) {
-    Map *with = map_new(g->c);
+    Ctx *c = g->c;
+    Map *with = map_new(c);
+    VEC(Node *) nodes = {0}, copies = {0};
     int n = g->nodes.n;
     for (int i = 0; i < n; i++) {
         Node *dw = g->nodes.v[i];
+        vec_push(c, &nodes, dw);
         if (!is_dw(dw) || !dw->out[0]->order) continue;
         g->label = dw->label;
         Value *turned = make(g, "copy", dw->out[0]);
-        Node *copy = turned->def;
-        for (int k = g->nodes.n - 1; k > i + 1; k--) g->nodes.v[k] = g->nodes.v[k - 1];
-        g->nodes.v[++i] = copy;
-        n++;
         map_putp(with, dw->out[0], turned);
+        vec_push(c, &nodes, turned->def);
+        vec_push(c, &copies, turned->def);
     }
+    if (!copies.n) return;
+    g->label = NULL;
+    memcpy(g->nodes.v, nodes.v, (size_t)nodes.n * sizeof *nodes.v);
     graph_replace(g, with);
-    for (int i = 1; i < g->nodes.n; i++)
-        if (is_dw(g->nodes.v[i - 1]) && map_getp(with, g->nodes.v[i - 1]->out[0])) g->nodes.v[i]->in[0] = g->nodes.v[i - 1]->out[0];
+    for (int i = 0, k = 0; i < nodes.n; i++) /* the copies themselves read the gradient */
+        if (k < copies.n && nodes.v[i] == copies.v[k]) copies.v[k++]->in[0] = nodes.v[i - 1]->out[0];
 }
 
 static void layout(Graph *g) {

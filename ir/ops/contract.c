@@ -455,7 +455,7 @@ const Op gd_ops_contract[] = {
                {"b_contract", AT_INTS, 0, true}},
      .shape = contract_shape, .elem = contract_elem, .rereads = all_inputs, .grad = contract_grad,
      .doc = "Sums of products over the contracting axes: y[batch, free a, free b] = sum a * b, one fma chain in index order."},
-    {.name = "conv", .export = export_conv, .kind = OP_CONTRACT, .in = "x w b?", .out = "y", .types = "num",
+    {.name = "conv", .export = export_conv, .kind = OP_CONTRACT, .flags = OF_IMAGE, .in = "x w b?", .out = "y", .types = "num",
      .attrs = {{"strides", AT_INTS, 0, true}, {"dilations", AT_INTS, 0, true}, {"group", AT_INT, 1, false}},
      .shape = conv_shape, .elem = conv_elem, .rereads = all_inputs, .grad = conv_grad,
      .doc = "Cross-correlation of x[N, C, ...] with w[M, C/group, ...], no padding: the chain starts at the bias and runs over "

@@ -380,7 +380,7 @@ void conv_grad(Grad *G, Node *n, Value *const *dy) {
 }
 
 const Op gd_ops_convgrad[] = {
-    {.name = "conv_dw", .kind = OP_CONTRACT, .in = "dy x", .out = "dw", .types = "num",
+    {.name = "conv_dw", .kind = OP_CONTRACT, .flags = OF_IMAGE | OF_KERNEL, .in = "dy x", .out = "dw", .types = "num",
      .attrs = {{"kernel", AT_DIMS, 0, true}, {"strides", AT_INTS, 0, true}, {"dilations", AT_INTS, 0, true}, {"group", AT_INT, 1, false}},
      .shape = dw_shape, .elem = dw_elem, .rereads = all_inputs, .grad = dw_grad,
      .doc = "The gradient of a convolution's kernel: dw[m, c, k] = sum over images n and positions o of dy[n, m, o] * x[n, c, o * stride + "

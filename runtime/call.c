@@ -69,12 +69,15 @@ char *gradc_port_text(char *buf, size_t size, const GradcProgram *p, const Gradc
 
 /* ---- symbols ---- */
 
-static int check_range(const GradcProgram *p, int s, int64_t size, const char *who, GradcError *e) {
+/* input: whose dim it is; NULL: an option said so. */
+static int check_range(const GradcProgram *p, int s, int64_t size, const char *input, GradcError *e) {
+    const char *who = input ? "input " : "--dim";
     if (size >= p->sym_lo[s] && size <= p->sym_hi[s]) return 0;
+    if (!input) input = "";
     if (p->sym_hi[s] == INT64_MAX)
-        return gradc_error(e, 603, NULL, "%s: %s is %lld; it is at least %lld", who, p->sym_names[s],
+        return gradc_error(e, 603, NULL, "%s%.280s: %s is %lld; it is at least %lld", who, input, p->sym_names[s],
                            (long long)size, (long long)p->sym_lo[s]);
-    return gradc_error(e, 603, NULL, "%s: %s is %lld; it is from %lld to %lld", who, p->sym_names[s],
+    return gradc_error(e, 603, NULL, "%s%.280s: %s is %lld; it is from %lld to %lld", who, input, p->sym_names[s],
                        (long long)size, (long long)p->sym_lo[s], (long long)p->sym_hi[s]);
 }
 
@@ -88,7 +91,7 @@ int gradc_call_dim(GradcCall *c, const char *symbol, int64_t size, GradcError *e
         return gradc_error(e, 602, NULL, "--dim: only the data decides the size %s", p->sym_names[s]);
     if (c->binder[s] != UNBOUND && c->syms[s] != size)
         return gradc_error(e, 603, NULL, "--dim: %s is %lld already", p->sym_names[s], (long long)c->syms[s]);
-    int status = check_range(p, s, size, "--dim", e);
+    int status = check_range(p, s, size, NULL, e);
     if (!status && c->binder[s] == UNBOUND) c->binder[s] = BY_DIM, c->syms[s] = size;
     return status;
 }
@@ -143,14 +146,13 @@ static int64_t wanted_dim(const GradcCall *c, int i, const GradcTensor *t, int d
 int gradc_call_set(GradcCall *c, int i, GradcTensor *t, GradcError *e) {
     const GradcProgram *p = c->program;
     const GradcPort *port = &p->in[i];
-    char have[512], want[512], who[300];
+    char have[512], want[512];
     if (t->dtype != port->dtype || t->rank != port->rank)
         return gradc_error(e, 603, NULL, "input %s: it is %.150s, but %.150s is wanted", port->name,
                            gradc_shape_text(have, sizeof have, t->dtype, t->rank, t->dims),
                            gradc_port_text(want, sizeof want, p, port));
-    snprintf(who, sizeof who, "input %.280s", port->name);
     for (int d = 0; d < t->rank; d++) {
-        int s = dim_symbol(port->dims[d]), status = s < 0 ? 0 : check_range(p, s, t->dims[d], who, e);
+        int s = dim_symbol(port->dims[d]), status = s < 0 ? 0 : check_range(p, s, t->dims[d], port->name, e);
         int64_t wanted = wanted_dim(c, i, t, d);
         if (status) return status;
         if (wanted >= 0 && wanted != t->dims[d]) return wrong_dim(c, i, d, t->dims[d], wanted, s, e);

@@ -104,7 +104,7 @@ static int read_idx(GradcData *d, const char *path, Idx *x, GradcError *e) {
 /* The one file whose name has this part; a plain one goes before its own .gz. */
 static int idx_file(GradcData *d, const char *part, char **path, GradcError *e) {
     char **names;
-    int n, pick = 0;
+    int n;
     int status = data_list(d, d->spec.path, part, "", &names, &n, e);
     if (status) return status;
     if (!n)
@@ -116,7 +116,7 @@ static int idx_file(GradcData *d, const char *part, char **path, GradcError *e) 
                              strcmp(names[1] + strlen(names[0]), ".gz"))))
         return gradc_error(e, 101, "leave one of them in the folder",
                            "%s: both %s and %s could be meant by %s", d->spec.path, names[0], names[1], part);
-    *path = data_path(d, d->spec.path, names[pick], e);
+    *path = data_path(d, d->spec.path, names[0], e);
     return *path ? 0 : gradc_error_status(e->code);
 }
 
@@ -147,15 +147,17 @@ int data_idx(GradcData *d, GradcError *e) {
 
 /* ---- files of records one after the other ---- */
 
+enum { FILES = 5 };
+
 /* Appends the whole files to one block of records; what `header` bytes at the start of each hold is left out.
  */
 static int read_records(GradcData *d, char *const *paths, int n, int64_t header, size_t record,
                         unsigned char **data, GradcError *e) {
-    unsigned char *p;
+    unsigned char *p[FILES];
     size_t have;
-    *data = NULL;
+    int first = d->nfiles;
     for (int i = 0; i < n; i++) {
-        int file, status = data_bytes(d, paths[i], &p, &have, &file, e);
+        int file, status = data_bytes(d, paths[i], &p[i], &have, &file, e);
         if (status) return status;
         if (have <= (size_t)header || (have - (size_t)header) % record)
             return gradc_error(e, 103, again,
@@ -166,15 +168,12 @@ static int read_records(GradcData *d, char *const *paths, int n, int64_t header,
         *f = (DataFile){f->path, f->st,          d->count, (int64_t)((have - (size_t)header) / record),
                         header,  (int64_t)record};
         d->count += f->count;
-        if (!i) { /* the only file, or the first of a few: the others are copied behind it */
-            *data = p + header;
-            continue;
-        }
-        unsigned char *joined = data_alloc(d, (size_t)d->count, record, e);
-        if (!joined) return gradc_error_status(e->code);
-        memcpy(joined, *data, (size_t)f->first * record);
-        memcpy(joined + (size_t)f->first * record, p + header, (size_t)f->count * record);
-        *data = joined;
+    }
+    *data = n == 1 ? p[0] + header : data_alloc(d, (size_t)d->count, record, e);
+    if (!*data) return gradc_error_status(e->code);
+    for (int i = 0; i < n && n > 1; i++) {
+        const DataFile *f = &d->files[first + i];
+        memcpy(*data + (size_t)f->first * record, p[i] + header, (size_t)f->count * record);
     }
     return 0;
 }
@@ -207,7 +206,7 @@ static int read_class_names(GradcData *d, const char *file, DataField *f, GradcE
 
 static int cifar_files(GradcData *d, bool hundred, bool test, char **paths, int *n, GradcError *e) {
     char name[32];
-    *n = test || hundred ? 1 : 5;
+    *n = test || hundred ? 1 : FILES;
     for (int i = 0; i < *n; i++) {
         if (hundred) snprintf(name, sizeof name, test ? "test.bin" : "train.bin");
         else if (test) snprintf(name, sizeof name, "test_batch.bin");
@@ -228,7 +227,7 @@ static int add_label(GradcData *d, const char *name, unsigned char *p, size_t re
 
 int data_cifar(GradcData *d, GradcError *e) {
     static const int64_t dims[3] = {3, 32, 32};
-    char **found, *paths[5];
+    char **found, *paths[FILES];
     unsigned char *p;
     int n = 0, status = data_list(d, d->spec.path, "train.bin", "train.bin", &found, &n, e);
     bool hundred = n > 0, test = data_option(d, "test") != NULL;
@@ -271,13 +270,6 @@ static int read_type(GradcData *d, const char *name, const char *s, DataField *f
     return gradc_shape_bytes(f->pub.dtype, f->pub.rank, f->pub.dims, &count, &bytes, e);
 }
 
-static bool common(const char *key) {
-    static const char *const keys[] = {"header", "classes", "scale", "mean", "std", "layout"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (!strcmp(key, keys[i])) return true;
-    return false;
-}
-
 /* Elements of more than a byte become a column of their own, aligned and in host order. */
 static int own_column(GradcData *d, DataField *f, const unsigned char *from, size_t record, size_t bytes,
                       GradcError *e) {
@@ -302,7 +294,7 @@ int data_raw(GradcData *d, GradcError *e) {
     int status = data_integer(d, "header", 0, &header, e);
     for (int i = 0; i < d->spec.n && !status; i++) {
         DataField type = {0}, *f;
-        if (common(d->spec.options[i].key)) continue;
+        if (data_is_common(d->spec.options[i].key) || !strcmp(d->spec.options[i].key, "header")) continue;
         d->spec.options[i].used = true;
         if ((status = read_type(d, d->spec.options[i].key, d->spec.options[i].value, &type, e)))
             return status;

@@ -62,13 +62,6 @@ static int read_member(GradcData *d, zip_t *zip, zip_uint64_t index, const char 
     return status;
 }
 
-static bool common(const char *key) {
-    static const char *const keys[] = {"classes", "scale", "mean", "std", "layout"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (!strcmp(key, keys[i])) return true;
-    return false;
-}
-
 /* All members under their own names, or those the options name, under the options' names. */
 static int read_zip(GradcData *d, zip_t *zip, GradcError *e) {
     char name[256];
@@ -76,7 +69,7 @@ static int read_zip(GradcData *d, zip_t *zip, GradcError *e) {
     bool chosen = false;
     for (int i = 0; i < d->spec.n && !status; i++) {
         DataOption *o = &d->spec.options[i];
-        if (common(o->key)) continue;
+        if (data_is_common(o->key)) continue;
         chosen = o->used = true;
         snprintf(name, sizeof name, "%s.npy", o->value);
         zip_int64_t at = zip_name_locate(zip, name, ZIP_FL_ENC_RAW);
@@ -130,7 +123,7 @@ int data_npz(GradcData *d, GradcError *e) {
     if (is_npy(path)) {
         status = read_npy(d, "x", path, e);
         for (int i = 0; i < d->spec.n && !status; i++) {
-            if (common(d->spec.options[i].key)) continue;
+            if (data_is_common(d->spec.options[i].key)) continue;
             d->spec.options[i].used = true;
             status = read_npy(d, d->spec.options[i].key, d->spec.options[i].value, e);
         }

@@ -70,6 +70,7 @@ char *data_string(GradcData *d, const char *s, size_t n, GradcError *e);
 int data_spec(DataSpec *s, const char *text, GradcError *e);
 /* scale, mean, std, layout; then every option must have been used. */
 int data_common_options(GradcData *d, GradcError *e);
+bool data_is_common(const char *key); /* is it one of those, or classes? */
 /* The option's value, marked as used; NULL when it is not given. */
 const char *data_option(GradcData *d, const char *key);
 int data_integer(GradcData *d, const char *key, int64_t low, int64_t *v,

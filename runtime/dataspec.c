@@ -158,6 +158,13 @@ static int read_layout(GradcData *d, DataField *f, GradcError *e) {
     return 0;
 }
 
+bool data_is_common(const char *key) {
+    static const char *const keys[] = {"classes", "scale", "mean", "std", "layout"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp(key, keys[i])) return true;
+    return false;
+}
+
 int data_common_options(GradcData *d, GradcError *e) {
     DataField *f = &d->fields[0];
     int status;

@@ -15,6 +15,12 @@
 
 enum { METRICS = 32 };
 
+/* A program that is bound to the state, and which of its outputs are no states: the batch's loss, then metrics. */
+typedef struct Run {
+    GradcCall call;
+    int loss, nmetrics, metric[METRICS];
+} Run;
+
 typedef struct Fit {
     const GradcTrainer *t;
     const GradcFit *o;
@@ -22,8 +28,8 @@ typedef struct Fit {
     GradcData *data, *valid;        /* valid: NULL, or the same as data when a part of it is kept back */
     int64_t *order, *valid_order;   /* records of an epoch, in order */
     int64_t count, valid_count;
-    GradcCall step, eval;           /* of a whole batch */
-    GradcCall step_any, eval_any;   /* of the last batch of an epoch */
+    Run step, eval;                 /* of a whole batch */
+    Run step_any, eval_any;         /* of the last batch of an epoch */
     GradcPorts step_ports, eval_ports;
     GradcLoader *loader, *valid_loader;
     GradcHistory *history;
@@ -39,22 +45,36 @@ typedef struct Fit {
 
 /* ---- data ---- */
 
-/* Which records are for training and which for validation: the last part is kept back, as in Keras. */
-static int split(Fit *f, GradcError *e) {
-    int64_t n = gradc_data_count(f->data);
-    f->count = n;
-    if (f->o->valid_split > 0 && !f->valid) {
-        f->count = (int64_t)((double)n * (1 - f->o->valid_split));
+/* Which records are for training and which for validation: the last part is kept back, as in Keras; all of them
+   when nothing is to be trained. */
+static int split(Fit *f, bool train, GradcError *e) {
+    int64_t n = f->count = gradc_data_count(f->data);
+    double part = f->o->valid_split;
+    if (!train) f->count = 0, f->valid = f->data;
+    else if (part > 0 && !f->valid) {
+        f->count = part < 1 ? (int64_t)((double)n * (1 - part)) : 0;
         if (f->count < 1 || f->count == n)
-            return gradc_error(e, 601, NULL, "--valid-split: %g of %lld records leaves none", f->o->valid_split, (long long)n);
+            return gradc_error(e, 601, NULL, "--valid-split: %g of %lld records leaves none", part, (long long)n);
         f->valid = f->data;
-        f->valid_count = n - f->count;
-    } else if (f->valid) f->valid_count = gradc_data_count(f->valid);
-    f->order = calloc((size_t)f->count, sizeof *f->order);
+    }
+    if (f->valid) f->valid_count = f->valid == f->data ? n - f->count : gradc_data_count(f->valid);
+    f->order = calloc((size_t)f->count + 1, sizeof *f->order);
     f->valid_order = calloc((size_t)f->valid_count + 1, sizeof *f->valid_order);
     if (!f->order || !f->valid_order) return gradc_error(e, 506, NULL, "out of memory");
     for (int64_t i = 0; i < f->valid_count; i++) f->valid_order[i] = f->valid == f->data ? f->count + i : i;
     return 0;
+}
+
+static int open_run(Run *r, const Fit *f, const GradcProgram *p, GradcError *e) {
+    int n = 0;
+    for (int i = 0; i < p->nout && n <= METRICS; i++) {
+        if (!gradc_trainer_data_out(f->t, p, i)) continue;
+        if (n++) r->metric[n - 2] = i;
+        else r->loss = i;
+    }
+    if (!n) return gradc_error(e, 901, NULL, "%s has no loss", p->name);
+    r->nmetrics = n - 1;
+    return gradc_trainer_open(&r->call, f->t, p, f->state, e);
 }
 
 static int open_side(Fit *f, bool eval, GradcData *d, GradcError *e) {
@@ -62,22 +82,25 @@ static int open_side(Fit *f, bool eval, GradcData *d, GradcError *e) {
     const GradcProgram *p = eval ? t->eval : t->step, *any = eval ? t->eval_any : t->step_any;
     GradcPorts *m = eval ? &f->eval_ports : &f->step_ports;
     GradcLoader **l = eval ? &f->valid_loader : &f->loader;
-    int status = gradc_trainer_open(eval ? &f->eval : &f->step, t, p, f->state, e);
-    if (!status && any) status = gradc_trainer_open(eval ? &f->eval_any : &f->step_any, t, any, f->state, e);
+    int status = open_run(eval ? &f->eval : &f->step, f, p, e);
+    if (!status && any) status = open_run(eval ? &f->eval_any : &f->step_any, f, any, e);
     if (!status) status = gradc_ports_match(m, t, any ? any : p, d, e);
     if (!status) status = gradc_loader_open(l, d, m->feed, m->n, f->batch, e);
     return status;
 }
 
-static int open_data(Fit *f, GradcError *e) {
-    if (!f->o->data) return gradc_error(e, 602, "--data idx:DIR, cifar:DIR, npz:FILE, csv:FILE,label=COL, names:DIR, text:FILE or raw:...", "no data was named");
+static int open_data(Fit *f, bool train, GradcError *e) {
+    if (!f->o->data)
+        return gradc_error(e, 602, "--data idx:DIR, cifar:DIR, npz:FILE, csv:FILE,label=COL, names:DIR, text:FILE or raw:...",
+                           "no data was named");
     int status = gradc_data_open(&f->data, f->o->data, e);
-    if (!status && f->o->valid) status = gradc_data_open(&f->valid, f->o->valid, e);
+    if (!status && train && f->o->valid) status = gradc_data_open(&f->valid, f->o->valid, e);
     f->batch = f->o->batch ? f->o->batch : f->t->batch_symbol ? f->t->batch : 1;
-    if (!status && f->batch > 1 && !f->t->batch_symbol) status = gradc_error(e, 601, NULL, "--batch: the model takes one sample a step");
-    if (!status) status = open_side(f, false, f->data, e);
-    if (!status) status = split(f, e); /* a text's windows are known only now */
-    if (!status && f->valid) status = open_side(f, true, f->valid, e);
+    if (!status && f->batch > 1 && !f->t->batch_symbol)
+        status = gradc_error(e, 601, NULL, "--batch: the model takes one sample a step");
+    if (!status) status = open_side(f, !train, f->data, e);
+    if (!status) status = split(f, train, e); /* a text's windows are known only now */
+    if (!status && train && f->valid) status = open_side(f, true, f->valid, e);
     return status;
 }
 
@@ -85,10 +108,10 @@ static void close_all(Fit *f) {
     GradcError ignored;
     gradc_loader_close(f->loader);
     gradc_loader_close(f->valid_loader);
-    if (f->step.program) gradc_call_close(&f->step);
-    if (f->eval.program) gradc_call_close(&f->eval);
-    if (f->step_any.program) gradc_call_close(&f->step_any);
-    if (f->eval_any.program) gradc_call_close(&f->eval_any);
+    if (f->step.call.program) gradc_call_close(&f->step.call);
+    if (f->eval.call.program) gradc_call_close(&f->eval.call);
+    if (f->step_any.call.program) gradc_call_close(&f->step_any.call);
+    if (f->eval_any.call.program) gradc_call_close(&f->eval_any.call);
     if (f->valid != f->data) gradc_data_close(f->valid);
     gradc_data_close(f->data);
     gradc_history_close(f->history);
@@ -101,30 +124,15 @@ static void close_all(Fit *f) {
 
 /* ---- steps ---- */
 
-static int first_data_out(const GradcTrainer *t, const GradcProgram *p) {
-    int i = 0;
-    while (i < p->nout && !gradc_trainer_data_out(t, p, i)) i++;
-    return i;
+static double number(const GradcTensor *t) {
+    return t->dtype == GRADC_F64 ? *(const double *)t->data : (double)*(const float *)t->data;
 }
 
-static double number(const GradcTensor *t) { return t->dtype == GRADC_F64 ? *(const double *)t->data : (double)*(const float *)t->data; }
+static double batch_loss(const Run *r) { return number(&r->call.out[r->loss]); }
 
-/* The metrics' values after a call: its data outputs but the first, which is the batch's own loss. */
-static int read_metrics(const Fit *f, const GradcCall *c, double *value) {
-    int n = 0;
-    for (int i = first_data_out(f->t, c->program) + 1; i < c->program->nout && n < METRICS; i++)
-        if (gradc_trainer_data_out(f->t, c->program, i)) value[n++] = number(&c->out[i]);
-    return n;
+static void read_metrics(const Run *r, double *value) {
+    for (int k = 0; k < r->nmetrics; k++) value[k] = number(&r->call.out[r->metric[k]]);
 }
-
-static const char *metric_name(const Fit *f, int k) {
-    const GradcProgram *p = f->t->step;
-    for (int i = first_data_out(f->t, p) + 1; i < p->nout; i++)
-        if (gradc_trainer_data_out(f->t, p, i) && k-- == 0) return p->out[i].name;
-    return NULL;
-}
-
-static double batch_loss(const Fit *f, const GradcCall *c) { return number(&c->out[first_data_out(f->t, c->program)]); }
 
 /* The first state that is not a number any more: what a user looks at when the loss is none. */
 static int stop_on_nan(const Fit *f, const GradcBatch *b, double loss, GradcError *e) {
@@ -140,27 +148,26 @@ static int stop_on_nan(const Fit *f, const GradcBatch *b, double loss, GradcErro
                        loss, (long long)f->at.step, (long long)f->at.epoch + 1, (long long)b->index, (long long)b->records[0], name);
 }
 
-/* *ran: the call that ran, whose outputs are the answers. */
-static int run_batch(Fit *f, bool eval, const GradcBatch *b, const GradcCall **ran, GradcError *e) {
+/* *ran: what ran, whose outputs are the answers. */
+static int run_batch(Fit *f, bool eval, const GradcBatch *b, const Run **ran, GradcError *e) {
     GradcError inner;
-    const GradcPorts *m = eval ? &f->eval_ports : &f->step_ports;
-    GradcCall *c = eval ? &f->eval : &f->step, *any = eval ? &f->eval_any : &f->step_any;
-    if (any->program && b->n != f->t->batch) c = any;
-    *ran = c;
-    int status = gradc_ports_set(m, c, b, e);
-    if (!status) status = gradc_call_run(c, &inner);
-    else return status;
-    if (status) gradc_error(e, inner.code, inner.help, "batch %lld (records from %lld on): %.380s", (long long)b->index, (long long)b->records[0], inner.text);
+    Run *r = eval ? &f->eval : &f->step, *any = eval ? &f->eval_any : &f->step_any;
+    if (any->call.program && b->n != f->t->batch) r = any;
+    *ran = r;
+    int status = gradc_ports_set(eval ? &f->eval_ports : &f->step_ports, &r->call, b, e);
+    if (status || !(status = gradc_call_run(&r->call, &inner))) return status;
+    gradc_error(e, inner.code, inner.help, "batch %lld (records from %lld on): %.380s", (long long)b->index,
+                (long long)b->records[0], inner.text);
     return status;
 }
 
 static int validate(Fit *f, GradcError *e) {
     const GradcBatch *b;
-    const GradcCall *ran;
+    const Run *ran;
     gradc_state_reset_metrics(f->t, f->state);
     int status = gradc_loader_start(f->valid_loader, f->valid_order, f->valid_count, 0, e);
     while (!status && !(status = gradc_loader_next(f->valid_loader, &b, e)) && b)
-        if (!(status = run_batch(f, true, b, &ran, e))) read_metrics(f, ran, f->valid_value);
+        if (!(status = run_batch(f, true, b, &ran, e))) read_metrics(ran, f->valid_value);
     return status;
 }
 
@@ -172,9 +179,9 @@ static int list_metrics(const Fit *f, GradcMetric *m, bool valid) {
     return f->nmetrics;
 }
 
-static void show_step(Fit *f, const GradcCall *ran) {
+static void show_step(Fit *f, const Run *ran) {
     GradcMetric m[METRICS];
-    read_metrics(f, ran, f->value);
+    read_metrics(ran, f->value);
     gradc_progress_step(&f->progress, f->at.batch, m, list_metrics(f, m, false));
 }
 
@@ -230,7 +237,7 @@ static bool steps_done(const Fit *f) { return f->o->max_steps && f->at.step >= f
 /* One epoch from batch at.batch on. */
 static int run_epoch(Fit *f, GradcError *e) {
     const GradcBatch *b;
-    const GradcCall *ran;
+    const Run *ran;
     if (f->at.batch == 0) gradc_state_reset_metrics(f->t, f->state);
     order_of_epoch(f);
     f->epoch_began = gradc_seconds();
@@ -239,7 +246,7 @@ static int run_epoch(Fit *f, GradcError *e) {
     if (!status) status = gradc_loader_start(f->loader, f->order, f->count, f->at.batch, e);
     while (!status && !steps_done(f) && !(status = gradc_loader_next(f->loader, &b, e)) && b) {
         status = run_batch(f, false, b, &ran, e);
-        double loss = status ? 0 : batch_loss(f, ran);
+        double loss = status ? 0 : batch_loss(ran);
         if (!status && !isfinite(loss)) status = stop_on_nan(f, b, loss, e);
         if (status) break;
         f->at.step++;
@@ -317,17 +324,21 @@ static int check_position(Fit *f, GradcError *e) {
 }
 
 static void label_metrics(Fit *f) {
-    f->nmetrics = 0;
-    for (const char *s; f->nmetrics < METRICS && (s = metric_name(f, f->nmetrics)); f->nmetrics++) {
-        snprintf(f->label[0][f->nmetrics], sizeof *f->label[0], "%s", s);
-        snprintf(f->label[1][f->nmetrics], sizeof *f->label[1], "val_%.59s", s);
+    const Run *r = f->step.call.program ? &f->step : &f->eval;
+    f->nmetrics = r->nmetrics;
+    for (int k = 0; k < f->nmetrics; k++) {
+        const char *s = r->call.program->out[r->metric[k]].name;
+        snprintf(f->label[0][k], sizeof *f->label[0], "%s", s);
+        snprintf(f->label[1][k], sizeof *f->label[1], "val_%.59s", s);
     }
 }
 
 static void print_answer(FILE *out, bool json, char (*label)[64], const double *value, int n, const char *extra) {
     fputs(json ? "{" : "", out);
-    for (int i = 0; i < n; i++)
-        fprintf(out, json ? "%s\"%s\": %.9g" : "%s%s: %.6g", i ? (json ? ", " : " - ") : "", label[i], value[i]);
+    for (int i = 0; i < n; i++) {
+        if (json && !isfinite(value[i])) fprintf(out, "%s\"%s\": null", i ? ", " : "", label[i]);
+        else fprintf(out, json ? "%s\"%s\": %.9g" : "%s%s: %.6g", i ? (json ? ", " : " - ") : "", label[i], value[i]);
+    }
     fprintf(out, json ? "%s}\n" : "%s\n", extra);
 }
 
@@ -345,9 +356,9 @@ int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcError *e
     f.epochs = o->epochs ? o->epochs : t->epochs ? t->epochs : 1;
     gradc_progress_open(&f.progress, o->quiet ? NULL : stderr);
     int status = begin_state(&f, e);
-    if (!status) status = open_data(&f, e);
+    if (!status) status = open_data(&f, true, e);
     if (!status) status = check_position(&f, e);
-    label_metrics(&f);
+    if (!status) label_metrics(&f);
     if (!status) status = open_log(&f, e);
     int64_t first = f.at.step;
     f.began = gradc_seconds();
@@ -359,26 +370,16 @@ int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcError *e
 }
 
 int gradc_evaluate(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcError *e) {
-    GradcFit mine = *o;
-    mine.valid = NULL;
-    Fit f = {.t = t, .o = &mine};
-    gradc_progress_open(&f.progress, NULL);
-    int status = begin_state(&f, e);
-    if (!status) status = open_data(&f, e);
-    if (!status) {
-        f.valid = f.data;
-        f.valid_count = f.count;
-        for (int64_t i = 0; i < f.count; i++) f.order[i] = i;
-        free(f.valid_order);
-        f.valid_order = f.order;
-        f.order = NULL;
-        status = open_side(&f, true, f.data, e);
-    }
-    label_metrics(&f);
-    if (!status) status = validate(&f, e);
+    Fit f = {.t = t, .o = o};
     char extra[128];
-    snprintf(extra, sizeof extra, o->json ? ", \"records\": %lld" : " - %lld records", (long long)f.count);
-    if (!status) print_answer(out, o->json, f.label[0], f.valid_value, f.nmetrics, extra);
+    int status = begin_state(&f, e);
+    if (!status) status = open_data(&f, false, e);
+    if (!status) status = validate(&f, e);
+    if (!status) {
+        label_metrics(&f);
+        snprintf(extra, sizeof extra, o->json ? ", \"records\": %lld" : " - %lld records", (long long)f.valid_count);
+        print_answer(out, o->json, f.label[0], f.valid_value, f.nmetrics, extra);
+    }
     close_all(&f);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "program.h"
 #include "element.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -62,7 +63,7 @@ void gradc_program_help(const GradcProgram *p, FILE *f) {
           "  [1,2,3] [1,2;3,4] [[1,2],[3,4]]\n"
           "\noptions\n"
           "  --dim NAME=SIZE  a size that the values leave open\n"
-          "  --out DIR        write the outputs to DIR/NAME.npy instead of printing them\n"
+          "  --out DIR        write the outputs to DIR/NAME.npy instead of printing them (a / in NAME: _)\n"
           "  --threads N      use N threads; the answer does not depend on it\n"
           "  --repeat K       run K times\n"
           "  --time           print how long the runs took, on stderr\n"
@@ -109,11 +110,21 @@ typedef struct Pending {
     char path[PATH_ROOM], temp[PATH_ROOM];
 } Pending; /* temp is empty when there is none */
 
-/* A directory of that name would make rename fail after other files have taken their names. */
-static int prepare(Pending *w, const char *dir, const char *name, const GradcTensor *t, GradcError *e) {
+/* NAME.npy, whose slashes are no directories (conv2d/kernel, ../x): conv2d_kernel.npy. False: too long. */
+static bool file_of(char *path, const char *dir, const char *name) {
+    int at = snprintf(path, PATH_ROOM, "%s/", dir), n = snprintf(path, PATH_ROOM, "%s/%s.npy", dir, name);
+    if (at < 0 || n < 0 || n >= PATH_ROOM) return false;
+    for (char *s = path + at; (s = strchr(s, '/'));) *s = '_';
+    return true;
+}
+
+/* A directory of that name would make rename fail after other files have taken their names. w: of n before. */
+static int prepare(Pending *w, int n, const char *dir, const char *name, const GradcTensor *t, GradcError *e) {
     struct stat st;
-    int n = snprintf(w->path, sizeof w->path, "%s/%s.npy", dir, name);
-    if (n < 0 || n >= PATH_ROOM) return gradc_error(e, 106, NULL, "%.200s: %s", dir, strerror(ENAMETOOLONG));
+    if (!file_of(w->path, dir, name)) return gradc_error(e, 106, NULL, "%.200s: %s", dir, strerror(ENAMETOOLONG));
+    for (int k = 1; k <= n; k++)
+        if (!strcmp(w[-k].path, w->path))
+            return gradc_error(e, 106, NULL, "%.400s: two outputs would be this file", w->path);
     if (!lstat(w->path, &st) && S_ISDIR(st.st_mode))
         return gradc_error(e, 106, NULL, "%.400s: %s", w->path, strerror(EISDIR));
     return gradc_npy_prepare(t, w->path, w->temp, sizeof w->temp, e);
@@ -126,7 +137,7 @@ static int write_outputs(const GradcCall *c, const char *dir, GradcError *e) {
         return gradc_error(e, 106, NULL, "%.400s: %s", dir, strerror(errno));
     Pending *w = calloc((size_t)p->nout + 1, sizeof *w);
     if (!w) return gradc_error(e, 506, NULL, "out of memory");
-    for (int i = 0; !status && i < p->nout; i++) status = prepare(&w[i], dir, p->out[i].name, &c->out[i], e);
+    for (int i = 0; !status && i < p->nout; i++) status = prepare(&w[i], i, dir, p->out[i].name, &c->out[i], e);
     for (int i = 0; !status && i < p->nout; i++) {
         if (rename(w[i].temp, w[i].path))
             status = gradc_error(e, 106, NULL, "%.400s: %s", w[i].path, strerror(errno));
@@ -165,6 +176,7 @@ int gradc_program_run(const GradcProgram *p, const GradcArgs *a, FILE *f, GradcE
 int gradc_program_main(const GradcProgram *p, int argc, char **argv) {
     GradcArgs a;
     GradcError e = {0, "", ""};
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */
     int status = gradc_args_parse(&a, argc > 0 ? argc - 1 : 0, argv + 1, &e);
     if (!status) {
         if (a.help) gradc_program_help(p, stdout);

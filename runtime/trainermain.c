@@ -1,9 +1,11 @@
 /* The command line of an executable that trains: `./model train|eval|run ...`. Words before the options' table are the verb; for `run`
    what is no option of the table goes to the words of program.h. */
+#define _POSIX_C_SOURCE 200809L
 #include "fit.h"
+#include "checkpoint.h"
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include "checkpoint.h"
 
 int gradc_trainer_run(const GradcTrainer *t, const char *params, const GradcArgs *a, FILE *f, GradcError *e) {
     GradcCall c;
@@ -108,6 +110,7 @@ static int run_verb(const GradcTrainer *t, Words *w, GradcError *e) {
 int gradc_trainer_main(const GradcTrainer *t, int argc, char **argv) {
     Words w = {.rest = calloc((size_t)argc + 1, sizeof *w.rest)};
     GradcError e = {0, "", ""};
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */
     int status = w.rest ? 0 : gradc_error(&e, 506, NULL, "out of memory");
     for (int i = 1; !status && i < argc; i++) status = word(&w, argc, argv, &i, &e);
     if (!status) {

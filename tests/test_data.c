@@ -543,23 +543,6 @@ static void shuffles(void **state) {
     assert_true(chi < 49.7); /* 23 degrees of freedom, p = 0.001 */
 }
 
-static void splits(void **state) {
-    (void)state;
-    int64_t r[100], again[100];
-    assert_int_equal(gradc_split(100, .1, 0, 0, r), 90);
-    for (int i = 0; i < 100; i++) assert_int_equal(r[i], i);
-    assert_int_equal(gradc_split(10, .25, 0, 0, r), 7);
-    assert_int_equal(gradc_split(100, .1, 1, 5, r), 90);
-    assert_int_equal(gradc_split(100, .1, 1, 5, again), 90);
-    assert_memory_equal(r, again, sizeof r);
-    bool drawn = false;
-    for (int i = 0; i < 100; i++) drawn |= r[i] != i;
-    assert_true(drawn);
-    for (int i = 1; i < 100; i++) assert_true(i == 90 || r[i] > r[i - 1]);
-    assert_int_equal(gradc_split(1, .9, 0, 0, r), 1);
-    assert_int_equal(gradc_split(5, 0, 0, 0, r), 5);
-}
-
 /* ---- batches ahead ---- */
 
 static void loads(void **state) {
@@ -688,7 +671,7 @@ int main(void) {
         cmocka_unit_test(cifar_turns),    cmocka_unit_test(raw_numbers),
         cmocka_unit_test(npz_reads),      cmocka_unit_test(csv_reads),
         cmocka_unit_test(names_read),     cmocka_unit_test(text_windows),
-        cmocka_unit_test(shuffles),       cmocka_unit_test(splits),
+        cmocka_unit_test(shuffles),
         cmocka_unit_test(loads),          cmocka_unit_test(loader_passes_errors),
         cmocka_unit_test(loader_varying), cmocka_unit_test(real_data),
         cmocka_unit_test(fashion),

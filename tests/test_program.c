@@ -294,6 +294,26 @@ static void files_are_written(void **state) {
     assert_string_equal(err.help, "convert it where it was made (NumPy: x.astype)");
 }
 
+/* A slash of a name is no directory, and no way out of the one that was asked for. */
+static void names_with_slashes(void **state) {
+    (void)state;
+    int status;
+    GradcPort out[3];
+    GradcProgram p = scale;
+    memcpy(out, scale_out, sizeof out);
+    p.out = out;
+    out[0].name = "gpu_0/softmax_1", out[1].name = "../twice";
+    free(answer(&p, LINE("x=[1,2,3]", "w=1", "--out", "program-test"), &status));
+    assert_int_equal(status, 0);
+    assert_int_equal(unlink("program-test/gpu_0_softmax_1.npy") | unlink("program-test/.._twice.npy"), 0);
+    unlink("program-test/where.npy");
+    out[1].name = "gpu_0_softmax_1";
+    assert_null(answer(&p, LINE("x=[1,2,3]", "w=1", "--out", "program-test"), &status));
+    assert_int_equal(err.code, 106);
+    assert_string_equal(err.text, "program-test/gpu_0_softmax_1.npy: two outputs would be this file");
+    assert_int_equal(rmdir("program-test"), 0);
+}
+
 /* The last output cannot be written: the first one keeps its old contents and nothing else stays. */
 static void files_are_all_or_none(void **state) {
     (void)state;
@@ -402,6 +422,7 @@ int main(void) {
         cmocka_unit_test(it_answers), cmocka_unit_test(it_refuses), cmocka_unit_test(symbols_agree),
         cmocka_unit_test(calls_are_used_again), cmocka_unit_test(arena_grows), cmocka_unit_test(arena_ends),
         cmocka_unit_test(files_are_written), cmocka_unit_test(files_are_all_or_none),
+        cmocka_unit_test(names_with_slashes),
         cmocka_unit_test(help_shows_shapes), cmocka_unit_test(main_ends_as_promised),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "cli.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -299,6 +300,7 @@ static int run_verb(Cli *c) {
 int main(int argc, char **argv) {
     Cli c = {.g = gradc_open(), .seconds = 3, .eps = .1, .rtol = 1e-3, .atol = 1e-7};
     const char *plain = getenv("NO_COLOR");
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */
     c.color = isatty(2) && !(plain && *plain);
     c.words = calloc((size_t)argc + 1, sizeof *c.words);
     int status = c.g && c.words ? sort_words(&c, argc, argv) : cli_fail(&c, 506, NULL, "out of memory");

@@ -1,7 +1,8 @@
 /* Batches gathered ahead. One thread fills a ring of slots in the order given; the caller holds one of them
-   while the others fill. Slot b % SLOTS belongs to the thread while batch b is not yet filled or was given
+   while the others fill. Slot b % nslots belongs to the thread while batch b is not yet filled or was given
    back, so the two never touch the same one. Counters change under the mutex only; filling happens outside of
-   it. */
+   it. Small batches have many slots, and the thread is woken when half of them are free: a switch of threads
+   costs more than a step on one record. */
 #define _POSIX_C_SOURCE 200809L
 #include "data.h"
 #include <pthread.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 3 };
+enum { FEWEST = 3, MOST = 64, ROOM = 1 << 20 /* bytes, where there are more slots than the fewest */ };
 
 typedef struct Slot {
     GradcBatch batch;
@@ -20,7 +21,7 @@ typedef struct Slot {
 
 struct GradcLoader {
     const GradcData *d;
-    int nfeeds;
+    int nfeeds, nslots, low; /* low: with so many batches ahead, the thread goes on */
     GradcFeed *feeds;
     int64_t size;          /* records of a full batch */
     int64_t *order, n;     /* of the epoch */
@@ -28,10 +29,10 @@ struct GradcLoader {
     int64_t filled, given; /* batches filled so far; of those, given back by the caller */
     bool holds;            /* the caller has batch `given` */
     bool busy, stop, running;
-    Slot slots[SLOTS];
+    Slot slots[MOST];
     pthread_t thread;
     pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    pthread_cond_t room, ready; /* the thread waits for room, the caller until a batch is ready */
 };
 
 /* ---- one batch ---- */
@@ -78,11 +79,11 @@ static void *work(void *arg) {
     GradcLoader *l = arg;
     pthread_mutex_lock(&l->mutex);
     while (!l->stop) {
-        if (l->filled >= l->total || l->filled >= l->given + SLOTS) {
-            pthread_cond_wait(&l->changed, &l->mutex);
+        if (l->filled >= l->total || l->filled >= l->given + l->nslots) {
+            pthread_cond_wait(&l->room, &l->mutex);
             continue;
         }
-        Slot *s = &l->slots[l->filled % SLOTS];
+        Slot *s = &l->slots[l->filled % l->nslots];
         int64_t index = l->filled;
         l->busy = true;
         pthread_mutex_unlock(&l->mutex);
@@ -90,13 +91,28 @@ static void *work(void *arg) {
         pthread_mutex_lock(&l->mutex);
         l->busy = false;
         l->filled++;
-        pthread_cond_broadcast(&l->changed);
+        pthread_cond_signal(&l->ready);
     }
     pthread_mutex_unlock(&l->mutex);
     return NULL;
 }
 
 /* ---- the caller's side ---- */
+
+/* As many as ROOM has, of records that are 64 long where they vary. */
+static int count_slots(const GradcFeed *feeds, int nfeeds, int64_t batch) {
+    size_t all = 1;
+    for (int i = 0; i < nfeeds; i++) {
+        int64_t dims[GRADC_MAX_RANK];
+        size_t count, bytes;
+        GradcError none;
+        for (int k = 0; k < feeds[i].rank; k++)
+            dims[k] = k == feeds[i].batch_axis ? batch : feeds[i].dims[k] < 0 ? 64 : feeds[i].dims[k];
+        if (gradc_shape_bytes(feeds[i].dtype, feeds[i].rank, dims, &count, &bytes, &none) || bytes > ROOM) return FEWEST;
+        all += bytes;
+    }
+    return all > ROOM / FEWEST ? FEWEST : all < ROOM / MOST ? MOST : (int)(ROOM / all);
+}
 
 /* Signals are the business of the thread that opens the loader. */
 static bool start_thread(GradcLoader *l) {
@@ -120,13 +136,16 @@ int gradc_loader_open(GradcLoader **to, const GradcData *d, const GradcFeed *fee
     GradcLoader *l = calloc(1, sizeof *l);
     if (!l) return gradc_error(e, 506, NULL, "out of memory");
     pthread_mutex_init(&l->mutex, NULL);
-    pthread_cond_init(&l->changed, NULL);
+    pthread_cond_init(&l->room, NULL);
+    pthread_cond_init(&l->ready, NULL);
     l->d = d;
     l->size = batch;
     l->nfeeds = nfeeds;
+    l->nslots = count_slots(feeds, nfeeds, batch);
+    l->low = l->nslots == FEWEST ? FEWEST - 1 : l->nslots / 2;
     l->feeds = calloc((size_t)nfeeds + 1, sizeof *l->feeds);
     bool ok = l->feeds != NULL;
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < l->nslots; i++) {
         Slot *s = &l->slots[i];
         s->batch.tensors = calloc((size_t)nfeeds + 1, sizeof *s->batch.tensors);
         s->rooms = calloc((size_t)nfeeds + 1, sizeof *s->rooms);
@@ -147,14 +166,14 @@ int gradc_loader_start(GradcLoader *l, const int64_t *order, int64_t n, int64_t 
     if (n) memcpy(copy, order, (size_t)n * sizeof *copy);
     pthread_mutex_lock(&l->mutex);
     l->total = 0; /* nothing more to fill; what is being filled ends */
-    while (l->busy) pthread_cond_wait(&l->changed, &l->mutex);
+    while (l->busy) pthread_cond_wait(&l->ready, &l->mutex);
     free(l->order);
     l->order = copy;
     l->n = n;
     l->filled = l->given = first;
     l->holds = false;
     l->total = n / l->size + (n % l->size != 0);
-    pthread_cond_broadcast(&l->changed);
+    pthread_cond_signal(&l->room);
     pthread_mutex_unlock(&l->mutex);
     return 0;
 }
@@ -166,11 +185,11 @@ int gradc_loader_next(GradcLoader *l, const GradcBatch **b, GradcError *e) {
     if (l->holds) {
         l->given++;
         l->holds = false;
-        pthread_cond_broadcast(&l->changed);
+        if (l->filled - l->given <= l->low) pthread_cond_signal(&l->room);
     }
     if (l->given < l->total) {
-        while (l->filled <= l->given) pthread_cond_wait(&l->changed, &l->mutex);
-        Slot *s = &l->slots[l->given % SLOTS];
+        while (l->filled <= l->given) pthread_cond_wait(&l->ready, &l->mutex);
+        Slot *s = &l->slots[l->given % l->nslots];
         l->holds = true;
         status = s->status;
         if (status) *e = s->error;
@@ -185,17 +204,18 @@ void gradc_loader_close(GradcLoader *l) {
     if (l->running) {
         pthread_mutex_lock(&l->mutex);
         l->stop = true;
-        pthread_cond_broadcast(&l->changed);
+        pthread_cond_signal(&l->room);
         pthread_mutex_unlock(&l->mutex);
         pthread_join(l->thread, NULL);
     }
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < l->nslots; i++) {
         for (int k = 0; k < l->nfeeds && l->slots[i].batch.tensors; k++)
             gradc_tensor_free(&l->slots[i].batch.tensors[k]);
         free(l->slots[i].batch.tensors);
         free(l->slots[i].rooms);
     }
-    pthread_cond_destroy(&l->changed);
+    pthread_cond_destroy(&l->room);
+    pthread_cond_destroy(&l->ready);
     pthread_mutex_destroy(&l->mutex);
     free(l->order);
     free(l->feeds);

@@ -24,26 +24,6 @@ static void add_target(Ctx *c, Args *a, const Target *t) {
     if (t->lanes == 16) add(c, a, "-mprefer-vector-width=512");
 }
 
-static void run(Ctx *c, Args *a, const char *what) {
-    Text *err = text_new(c);
-    add(c, a, NULL);
-    int status = tool_run(c, a->v, err);
-    if (status)
-        gd_fail(c, 701, "the text above comes from the C compiler", "%s: %s ended with %d\n%.4000s", what,
-                a->v[0], status, err->s);
-}
-
-static bool works(Ctx *c, Args a, const char *option, const char *dir) {
-    Text *err = text_new(c);
-    char *source = gd_format(c, "%s/probe.c", dir);
-    gd_write_file(c, source, "int main(void) { return 0; }\n", 29);
-    Args copy = {0};
-    for (int i = 0; i < a.n; i++) add(c, &copy, a.v[i]);
-    const char *const rest[] = {option, source, "-o", gd_format(c, "%s/probe", dir), NULL};
-    for (int i = 0; i < 5; i++) add(c, &copy, rest[i]);
-    return tool_run(c, copy.v, err) == 0;
-}
-
 /* ---- sources ---- */
 
 static const char *prefix_of(const Program *p, const EmitOptions *o) {
@@ -96,13 +76,13 @@ static void emit_sources(Program *p, const EmitOptions *o, const char *dir) {
 
 /* ---- compiled ---- */
 
-static void add_common(Program *p, const EmitOptions *o, Args *a, const char *dir) {
+static void add_common(Program *p, const EmitOptions *o, Args *a) {
     Ctx *c = p->c;
     add(c, a, gd_format(c, "-O%d", o->opt < 0 ? 0 : o->opt > 3 ? 3 : o->opt));
     add(c, a, "-std=gnu99");
     add_target(c, a, o->target);
     add(c, a, "-fPIC");
-    if (o->openmp && works(c, tool_compiler(c), "-fopenmp", dir)) add(c, a, "-fopenmp");
+    if (o->openmp && tool_accepts(c, "-fopenmp")) add(c, a, "-fopenmp");
 }
 
 /* Across file systems it is copied beside its place first, so that the last step is a rename all the same. */
@@ -124,7 +104,7 @@ static void build(Program *p, const EmitOptions *o, Emit kind, const char *path)
                                         : gd_format(c, "%s%s.weights", folder_of(c, path), P);
     char *weights = write_weights(p, o, dir, &s, file, gd_format(c, "%s/%s_weights.o", dir, P));
     Args a = tool_compiler(c);
-    add_common(p, o, &a, dir);
+    add_common(p, o, &a);
     char *source = gd_format(c, "%s/%s.c", dir, P);
     if (kind == EMIT_ASM) add(c, &a, "-S");
     if (kind == EMIT_OBJ) add(c, &a, "-c");
@@ -138,12 +118,12 @@ static void build(Program *p, const EmitOptions *o, Emit kind, const char *path)
     char *object = kind == EMIT_OBJ && weights ? gd_format(c, "%s/code.o", dir) : (char *)made;
     add(c, &a, "-o");
     add(c, &a, object);
-    run(c, &a, P);
+    tool_need(c, &a, P);
     if (object != made) { /* code and weights become one object */
         Args link = tool_compiler(c);
         const char *const rest[] = {"-r", "-nostdlib", object, weights, "-o", made};
         for (int i = 0; i < 6; i++) add(c, &link, rest[i]);
-        run(c, &link, P);
+        tool_need(c, &link, P);
     }
     move_to(c, made, path);
 }
@@ -183,10 +163,10 @@ static void load_c(Program *p, const EmitOptions *o, Loaded *out) {
     mine.weights = WEIGHTS_HOST;
     write_sources(p, &mine, dir, &s);
     Args a = tool_compiler(c);
-    add_common(p, &mine, &a, dir);
+    add_common(p, &mine, &a);
     const char *const rest[] = {"-shared", gd_format(c, "%s/%s.c", dir, P), "-o", library, "-lm"};
     for (int i = 0; i < 5; i++) add(c, &a, rest[i]);
-    run(c, &a, P);
+    tool_need(c, &a, P);
     void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (!handle) gd_fail(c, 701, NULL, "%s", dlerror());
     keep_threads();

@@ -55,14 +55,16 @@ typedef struct CSources { Text *source, *header; Blob blob; const void **constan
    large, and out->source is NULL; or NULL. */
 void c_emit(Program *p, const EmitOptions *o, const char *path, CSources *out);
 
-/* codegen/c/trainer.c: the typed face of a trainable model, and its table. program: init, step, eval, run, input_grad (NULL: left out),
-   each emitted as a unit PREFIX_init ... with a table of its own. init_arena: bytes behind the state that init works in. */
+/* codegen/c/trainer.c: the typed face of a trainable model, and its table. Each program is emitted as a unit PREFIX_step ...
+   with a table of its own. */
+enum { UNIT_INIT, UNIT_STEP, UNIT_EVAL, UNIT_RUN, UNIT_INPUT_GRAD, UNITS };
+extern const char *const unit_names[UNITS]; /* init, step, eval, infer, grad */
 typedef struct TrainerUnit {
     const char *prefix;
     const GradcTrainer *trainer; /* states, target ...; its programs are not looked at */
-    Program *program[5];
-    Program *any[5];             /* of those that are for a whole batch: PREFIX_step_any ..., for any number of samples; NULL: none */
-    size_t init_arena;
+    Program *program[UNITS];     /* NULL: left out */
+    Program *any[UNITS];         /* where that is for a whole batch: PREFIX_step_any, for any number of samples; else NULL */
+    size_t init_arena;           /* bytes behind the state that init works in */
     bool main;                   /* gradc_trainer_main is called */
 } TrainerUnit;
 void c_emit_trainer(Ctx *c, const TrainerUnit *u, Text **source, Text **header);
@@ -97,6 +99,8 @@ int tool_run(Ctx *c, const char *const *argv, Text *err);
 const char *tool_cc(Ctx *c);                         /* $CC, cc, gcc or clang, whichever there is first; or NULL */
 typedef VEC(const char *) ToolArgs;
 ToolArgs tool_compiler(Ctx *c);                      /* the words of tool_cc: $CC may hold options too; E405 when there is none */
+void tool_need(Ctx *c, ToolArgs *a, const char *what); /* runs it; E701, which begins with `what`, unless it ends with 0 */
+bool tool_accepts(Ctx *c, const char *option);       /* does the C compiler make a program with it? */
 const char *tool_temp_dir(Ctx *c);                   /* removed when the Ctx closes */
 const char *tool_runtime(Ctx *c, const char *name);  /* a file installed with gradc (libgradc_runtime.a, headers) */
 #endif

@@ -128,3 +128,21 @@ ToolArgs tool_compiler(Ctx *c) {
     }
     return a;
 }
+
+void tool_need(Ctx *c, ToolArgs *a, const char *what) {
+    Text *err = text_new(c);
+    vec_push(c, a, NULL);
+    int status = tool_run(c, a->v, err);
+    if (status)
+        gd_fail(c, 701, "the text above comes from the compiler or the linker", "%s: %s ended with %d\n%.4000s", what, a->v[0],
+                status, err->s);
+}
+
+bool tool_accepts(Ctx *c, const char *option) {
+    const char *dir = tool_temp_dir(c), *source = gd_format(c, "%s/probe.c", dir);
+    ToolArgs a = tool_compiler(c);
+    gd_write_file(c, source, "int main(void) { return 0; }\n", 29);
+    const char *const rest[] = {option, source, "-o", gd_format(c, "%s/probe", dir), NULL};
+    for (int i = 0; i < 5; i++) vec_push(c, &a, rest[i]);
+    return tool_run(c, a.v, text_new(c)) == 0;
+}

@@ -1,8 +1,9 @@
-/* Trainable models through the C API: the programs of one model, and the table that joins them (runtime/trainer.h).
+/* Trainable models through the C API: the programs of one model, and the table that joins them
+   (runtime/trainer.h).
 
-   The model is read anew for each program, since layers behave differently in training. The step is made first: its states are
-   the table, and the other programs find theirs by name. Open batch sizes are bounded by the batch, so the arena of a
-   step is exact. */
+   The model is read anew for each program, since layers behave differently in training. The step is made
+   first: its states are the table, and the other programs find theirs by name. Open batch sizes are bounded
+   by the batch, so the arena of a step is exact. */
 #define _GNU_SOURCE
 #include "train.h"
 #include "onnxwrite.h"
@@ -14,10 +15,11 @@ typedef struct Bundle {
     Build b;
     Ctx *c;
     GradcTrainer *t;
-    Graph *step;              /* after the pass `train`: its states */
-    Program *program[TP_PARTS + 1]; /* by part; the last one: init */
-    Program *any[TP_PARTS];   /* step and eval for any number of samples; program's are for a whole batch */
-    const char **whole;       /* --dim options for a whole batch; NULL: the size is not open */
+    Graph *step; /* after the pass `train`: its states */
+    Program *init, *program[TP_PARTS];
+    Program *any[TP_PARTS]; /* step and eval for any number of samples; program's are for a whole batch */
+    const char **whole,
+        **part; /* --dim options for a whole batch, and for part of one; NULL: the size is not open */
     Recipe loss, optimizer;
 } Bundle;
 
@@ -28,7 +30,8 @@ static Recipe recipe(Ctx *c, const char *option, const char *text) {
     const char *what;
     size_t at;
     if (!recipe_parse(c, text, &r, &what, &at))
-        gd_fail(c, 601, "NAME ARGUMENT=VALUE ...", "--%s: %s is expected at \"%s\"", option, what, gd_escape(c, text + at, strlen(text + at)));
+        gd_fail(c, 601, "NAME ARGUMENT=VALUE ...", "--%s: %s is expected at \"%s\"", option, what,
+                gd_escape(c, text + at, strlen(text + at)));
     return r;
 }
 
@@ -68,7 +71,8 @@ static const char *batch_symbol(const Graph *g) {
     for (int i = 0; i < g->out.n; i++) {
         const Value *v = g->out.v[i];
         if (g->train->output && strcmp(g->train->output, g->out_names.v[i])) continue;
-        bool open = v->rank && v->dim[0]->kind == E_VAR && v->dim[0]->var->kind == V_SYM && !v->dim[0]->var->data;
+        bool open =
+            v->rank && v->dim[0]->kind == E_VAR && v->dim[0]->var->kind == V_SYM && !v->dim[0]->var->data;
         return open ? v->dim[0]->var->name : NULL;
     }
     return NULL;
@@ -85,10 +89,14 @@ static Graph *read_part(Bundle *k, TrainPart part) {
     return g;
 }
 
-/* Bounds the batch's dim, unless the user did. */
+/* The programs of training take up to a batch of samples, those that read the answers as many as the model
+ * does. */
 static void bound_batch(Bundle *k) {
     Build *b = &k->b;
+    const char *const *said = b->front.dims;
+    b->front.dims = NULL; /* which dim is the batch is seen where it is open */
     Graph *g = read_part(k, TP_RUN);
+    b->front.dims = said;
     const char *symbol = batch_symbol(g);
     int64_t batch = g->train->batch ? g->train->batch : symbol ? 32 : 1;
     k->t->batch = batch;
@@ -97,14 +105,15 @@ static void bound_batch(Bundle *k) {
     k->t->batch_symbol = symbol;
     int n = 0;
     for (; symbol && b->front.dims && b->front.dims[n]; n++)
-        if (!strncmp(b->front.dims[n], symbol, strlen(symbol)) && b->front.dims[n][strlen(symbol)] == '=') return;
+        if (!strncmp(b->front.dims[n], symbol, strlen(symbol)) && b->front.dims[n][strlen(symbol)] == '=')
+            gd_fail(k->c, 601, "--batch N", "--dim %s: the size of a batch is not an open dim in training",
+                    symbol);
     if (!symbol) return;
-    const char **dims = gd_new_array(k->c, const char *, n + 2);
+    k->part = gd_new_array(k->c, const char *, n + 2);
     k->whole = gd_new_array(k->c, const char *, n + 2);
-    for (int i = 0; i < n; i++) dims[i] = k->whole[i] = b->front.dims[i];
-    dims[n] = gd_format(k->c, "%s=1..%lld", symbol, (long long)batch);
+    for (int i = 0; i < n; i++) k->part[i] = k->whole[i] = b->front.dims[i];
+    k->part[n] = gd_format(k->c, "%s=1..%lld", symbol, (long long)batch);
     k->whole[n] = gd_format(k->c, "%s=%lld", symbol, (long long)batch);
-    b->front.dims = dims;
 }
 
 static Program *make_program(Bundle *k, Graph *g) {
@@ -115,37 +124,32 @@ static Program *make_program(Bundle *k, Graph *g) {
     return b->program;
 }
 
-/* Loops of known size are faster; the last batch of an epoch, which has fewer samples, takes the other program. */
-static void make_whole(Bundle *k, TrainPart part) {
-    const char *const *dims = k->b.front.dims;
-    if (!k->whole || (part != TP_STEP && part != TP_EVAL)) return;
-    k->any[part] = k->program[part];
-    k->b.front.dims = k->whole;
-    Graph *g = read_part(k, part);
-    g->name = part_name(k, k->t->name, gd_train_parts[part]);
-    k->program[part] = make_program(k, g);
-    k->b.front.dims = dims;
+/* The states are those of the step before it is compiled; init makes their first values. */
+static void make_init(Bundle *k, Graph *g) {
+    PassOptions step = k->b.pass, first = step;
+    first.stop_after = "train";
+    k->loss = g->train->loss;
+    k->optimizer = g->train->optimizer;
+    passes_run(g, &first);
+    k->step = g;
+    k->b.pass.train = TP_NONE;
+    k->init = make_program(k, train_init(k->c, g, part_name(k, k->t->name, "init")));
+    k->b.pass = step;
 }
 
+/* Loops of known size are faster, so the programs of training are made for a whole batch; the last batch of
+   an epoch, which has fewer samples, takes another one. */
 static void make_part(Bundle *k, TrainPart part) {
-    Graph *g = read_part(k, part);
+    const char *const *dims = k->b.front.dims, *name = gd_train_parts[part];
     bool two = k->whole && (part == TP_STEP || part == TP_EVAL);
-    g->name = part_name(k, k->t->name, two ? gd_format(k->c, "%s_any", gd_train_parts[part]) : gd_train_parts[part]);
-    if (part == TP_STEP) {
-        PassOptions first = k->b.pass;
-        first.stop_after = "train";
-        k->loss = g->train->loss;
-        k->optimizer = g->train->optimizer;
-        passes_run(g, &first);
-        k->step = g;
-        Graph *init = train_init(k->c, g, part_name(k, k->t->name, "init"));
-        TrainPart none = k->b.pass.train;
-        k->b.pass.train = TP_NONE;
-        k->program[TP_PARTS] = make_program(k, init);
-        k->b.pass.train = none;
+    for (int any = two; any >= 0; any--) {
+        if (two) k->b.front.dims = any ? k->part : k->whole;
+        Graph *g = read_part(k, part);
+        g->name = part_name(k, k->t->name, any ? gd_format(k->c, "%s_any", name) : name);
+        if (part == TP_STEP && !k->init) make_init(k, g);
+        *(any ? &k->any[part] : &k->program[part]) = make_program(k, g);
     }
-    k->program[part] = make_program(k, g);
-    make_whole(k, part);
+    k->b.front.dims = dims;
 }
 
 /* ---- the table ---- */
@@ -181,7 +185,8 @@ static const char *target_port(const Bundle *k) {
     const Program *p = k->program[TP_STEP];
     const char *name = NULL;
     for (int i = 0; i < p->params.n; i++)
-        if (p->params.v[i]->space == SP_IN && gradc_state_index(k->t, p->port_names.v[i]) < 0) name = p->port_names.v[i];
+        if (p->params.v[i]->space == SP_IN && gradc_state_index(k->t, p->port_names.v[i]) < 0)
+            name = p->port_names.v[i];
     return name;
 }
 
@@ -202,38 +207,50 @@ static void begin(Bundle *k, Gradc *g, Ctx *c) {
     build_begin(&k->b, g, c);
     if (!g->path) gd_fail(c, 601, "gradc_load", "no model was given");
     k->b.file = front_open(c, g->path);
-    if (k->b.file.format == FF_LOOP_TEXT) gd_fail(c, 102, "a model that trains is a graph", "this is loop IR");
+    if (k->b.file.format == FF_LOOP_TEXT)
+        gd_fail(c, 102, "a model that trains is a graph", "this is loop IR");
 }
 
 /* ---- in this process ---- */
 
-typedef struct Train { Gradc *g; unsigned parts; Jitted *made; const GradcTrainer *t; } Train;
+typedef struct Train {
+    Gradc *g;
+    unsigned parts;
+    Jitted *made;
+    const GradcTrainer *t;
+} Train;
+
+static const GradcProgram *load(Bundle *k, Program *p, Loaded *loaded) {
+    if (!p) return NULL;
+    k->b.program = p;
+    build_load(&k->b, k->b.g->set.backend, loaded);
+    return loaded->program;
+}
 
 static void load_all(Ctx *c, void *arg) {
     Train *r = arg;
     Bundle k = {0};
+    Loaded other;
     begin(&k, r->g, c);
     make_all(&k, r->parts);
-    const GradcProgram **slot[] = {[TP_STEP] = &k.t->step, [TP_EVAL] = &k.t->eval, [TP_RUN] = &k.t->run,
-                                   [TP_INPUT_GRAD] = &k.t->input_grad, [TP_PARTS] = &k.t->init};
     Jitted *made = gd_new(c, Jitted);
     *made = (Jitted){.c = c, .program = k.program[TP_STEP]};
-    for (int i = 1; i <= TP_PARTS; i++) {
-        if (!k.program[i]) continue;
-        Loaded loaded;
-        k.b.program = k.program[i];
-        build_load(&k.b, r->g->set.backend, &loaded);
-        *slot[i] = loaded.program;
-        if (i == TP_STEP) made->loaded = loaded;
-        if (i > TP_EVAL || !k.any[i]) continue;
-        k.b.program = k.any[i];
-        build_load(&k.b, r->g->set.backend, &loaded);
-        *(i == TP_STEP ? &k.t->step_any : &k.t->eval_any) = loaded.program;
-    }
+    GradcTrainer *t = k.t;
+    t->step = load(&k, k.program[TP_STEP], &made->loaded); /* whose profile is asked for */
+    t->step_any = load(&k, k.any[TP_STEP], &other);
+    t->eval = load(&k, k.program[TP_EVAL], &other);
+    t->eval_any = load(&k, k.any[TP_EVAL], &other);
+    t->run = load(&k, k.program[TP_RUN], &other);
+    t->input_grad = load(&k, k.program[TP_INPUT_GRAD], &other);
+    t->init = load(&k, k.init, &other);
     session_threads(r->g->set.threads);
     r->made = made;
-    r->t = k.t;
+    r->t = t;
 }
+
+_Static_assert(GRADC_PART_EVAL == 1 << TP_EVAL && GRADC_PART_RUN == 1 << TP_RUN &&
+                   GRADC_PART_INPUT_GRAD == 1 << TP_INPUT_GRAD,
+               "parts of gradc.h are those of train.h");
 
 int gradc_trainer(Gradc *g, unsigned parts, const GradcTrainer **trainer) {
     Train r = {g, parts, NULL, NULL};
@@ -248,7 +265,10 @@ int gradc_trainer(Gradc *g, unsigned parts, const GradcTrainer **trainer) {
 
 /* ---- files ---- */
 
-typedef struct Files { Gradc *g; const char *emit, *out; } Files;
+typedef struct Files {
+    Gradc *g;
+    const char *emit, *out;
+} Files;
 
 static void write_all(Ctx *c, void *arg) {
     Files *w = arg;
@@ -259,22 +279,37 @@ static void write_all(Ctx *c, void *arg) {
     if (!target && kind != EMIT_EXE) s->target = "generic";
     begin(&k, w->g, c);
     s->target = target;
-    const char *backend = session_backend(&k.b, kind), *out = kind == EMIT_C ? session_directory(&k.b, w->out) : w->out;
+    const char *backend = session_backend(&k.b, kind),
+               *out = kind == EMIT_C ? session_directory(&k.b, w->out) : w->out;
     make_all(&k, ~0u);
-    Program *init = k.program[TP_PARTS];
-    int64_t arena = expr_max(c, init->arena);
-    TrainerUnit u = {.prefix = k.t->name, .trainer = k.t, .main = kind == EMIT_EXE, .init_arena = (size_t)arena,
-                     .program = {init, k.program[TP_STEP], k.program[TP_EVAL], k.program[TP_RUN], k.program[TP_INPUT_GRAD]},
-                     .any = {NULL, k.any[TP_STEP], k.any[TP_EVAL], NULL, NULL}};
-    EmitOptions o = {.target = k.b.target, .prefix = k.t->name, .openmp = build_openmp(&k.b), .opt = s->opt, .weights = WEIGHTS_EMBED};
+    TrainerUnit u = {.prefix = k.t->name,
+                     .trainer = k.t,
+                     .main = kind == EMIT_EXE,
+                     .init_arena = (size_t)expr_max(c, k.init->arena),
+                     .program = {[UNIT_INIT] = k.init,
+                                 [UNIT_STEP] = k.program[TP_STEP],
+                                 [UNIT_EVAL] = k.program[TP_EVAL],
+                                 [UNIT_RUN] = k.program[TP_RUN],
+                                 [UNIT_INPUT_GRAD] = k.program[TP_INPUT_GRAD]},
+                     .any = {[UNIT_STEP] = k.any[TP_STEP], [UNIT_EVAL] = k.any[TP_EVAL]}};
+    EmitOptions o = {.target = k.b.target,
+                     .prefix = k.t->name,
+                     .openmp = build_openmp(&k.b),
+                     .opt = s->opt,
+                     .weights = WEIGHTS_EMBED};
     trainer_write(c, &u, &o, backend_named(c, backend), kind, out);
 }
 
-int gradc_write_trainer(Gradc *g, const char *emit, const char *out) { return session_run(g, write_all, &(Files){g, emit, out}); }
+int gradc_write_trainer(Gradc *g, const char *emit, const char *out) {
+    return session_run(g, write_all, &(Files){g, emit, out});
+}
 
 /* ---- export ---- */
 
-typedef struct Export { Gradc *g; const char *params, *out; } Export;
+typedef struct Export {
+    Gradc *g;
+    const char *params, *out;
+} Export;
 
 static const GradcTensor *saved(void *arg, const char *name) { return gradc_safetensors_find(arg, name); }
 
@@ -293,4 +328,6 @@ static void export_model(Ctx *c, void *arg) {
     if (gd_error_count(c)) gd_leave(c);
 }
 
-int gradc_export(Gradc *g, const char *params, const char *out) { return session_run(g, export_model, &(Export){g, params, out}); }
+int gradc_export(Gradc *g, const char *params, const char *out) {
+    return session_run(g, export_model, &(Export){g, params, out});
+}

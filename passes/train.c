@@ -1,14 +1,13 @@
 /* train: a model becomes one of the programs that training consists of.
 
-   Needs: a graph with states (ir/train.h) and a TrainSpec; for TRAIN_STEP the layers in their training behaviour, otherwise in
-   that of inference. Promises, by PassOptions.train:
-     step        inputs, target -> batch_loss and the metrics; parameters, slots, counters and metrics' sums have their next values
-     eval        inputs, target -> batch_loss and the metrics; only the metrics' sums change
-     input-grad  inputs, target -> batch_loss, d_INPUT for every float input
-     run         the model itself; parameters are read only
-   The order of nodes is: model, loss, metrics, gradient (passes/grad.c), updates of parameters in the order of the states. So
-   nothing reads a state after its new value is made, and `elide` writes it in place. Every state is visited a fixed number of
-   times, so it ends.
+   Needs: a graph with states (ir/train.h) and a TrainSpec; for TRAIN_STEP the layers in their training
+   behaviour, otherwise in that of inference. Promises, by PassOptions.train: step        inputs, target ->
+   batch_loss and the metrics; parameters, slots, counters and metrics' sums have their next values eval
+   inputs, target -> batch_loss and the metrics; only the metrics' sums change input-grad  inputs, target ->
+   batch_loss, d_INPUT for every float input run         the model itself; parameters are read only The order
+   of nodes is: model, loss, metrics, gradient (passes/grad.c), updates of parameters in the order of the
+   states. So nothing reads a state after its new value is made, and `elide` writes it in place. Every state
+   is visited a fixed number of times, so it ends.
 
      w -> y = x w          w, target -> ...; dw = grad; w.next = w - rate * dw */
 #include "ops/build.h"
@@ -31,8 +30,9 @@ static Value *text(Training *t, const char *formula, const char *const *names, V
     for (int i = 0; i < n; i++) map_puts(m, names[i], values[i]);
     return graph_text(t->g, formula, m, t->attrs);
 }
-#define TEXT(t, formula, names, ...) \
-    text(t, formula, (const char *const[]){names}, (Value *const[]){__VA_ARGS__}, (int)(sizeof((Value *[]){__VA_ARGS__}) / sizeof(Value *)))
+#define TEXT(t, formula, names, ...)                                                                         \
+    text(t, formula, (const char *const[]){names}, (Value *const[]){__VA_ARGS__},                            \
+         (int)(sizeof((Value *[]){__VA_ARGS__}) / sizeof(Value *)))
 #define NAMES(...) __VA_ARGS__
 
 static void number(Training *t, const char *name, double v) {
@@ -60,8 +60,8 @@ static Value *prediction(Training *t) {
         if (!first) first = g->out.v[i];
     }
     if (t->s->output || !first)
-        gd_fail(g->c, 601, "name an output of the model", "the loss is about output \"%s\", and there is none",
-                t->s->output ? t->s->output : "");
+        gd_fail(g->c, 601, "name an output of the model",
+                "the loss is about output \"%s\", and there is none", t->s->output ? t->s->output : "");
     return first;
 }
 
@@ -130,7 +130,9 @@ static void freeze(Training *t) {
             s->kind = ST_BUFFER;
             any = true;
         }
-        if (!any) gd_error(g->c, 601, "names of parameters, with * and ?", "freeze: no parameter is called %s", t->s->frozen.v[p]);
+        if (!any)
+            gd_error(g->c, 601, "names of parameters, with * and ?", "freeze: no parameter is called %s",
+                     t->s->frozen.v[p]);
     }
     for (int i = 0; i < g->states.n; i++)
         if (g->states.v[i]->kind == ST_PARAM) vec_push(g->c, &t->params, g->in.v[g->states.v[i]->in]);
@@ -266,9 +268,12 @@ static void input_gradients(Training *t, int inputs) {
 
 static void need_spec(Graph *g) {
     if (!g->states.n)
-        gd_fail(g->c, 404, "weights of a model that trains are states", "the model has no parameters to train");
-    if (!g->train || !g->train->loss.name) gd_error(g->c, 601, "--loss, or a train block", "no loss was named");
-    if (g->train && !g->train->optimizer.name) gd_error(g->c, 601, "--optimizer, or a train block", "no optimizer was named");
+        gd_fail(g->c, 404, "weights of a model that trains are states",
+                "the model has no parameters to train");
+    if (!g->train || !g->train->loss.name)
+        gd_error(g->c, 601, "--loss, or a train block", "no loss was named");
+    if (g->train && !g->train->optimizer.name)
+        gd_error(g->c, 601, "--optimizer, or a train block", "no optimizer was named");
     if (gd_error_count(g->c)) gd_leave(g->c);
 }
 

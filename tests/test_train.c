@@ -174,6 +174,101 @@ static void exported(void **state) {
     gradc_close(g);
 }
 
+/* ---- the C sources, by their own calls ---- */
+
+static const char program[] =
+    "#include \"fashion_cnn.h\"\n"
+    "#include <stdio.h>\n"
+    "#include <stdlib.h>\n"
+    "static int put(void *f, const void *p, size_t n) { return fwrite(p, 1, n, f) != n; }\n"
+    "static int get(void *f, void *p, size_t n) { return fread(p, 1, n, f) != n; }\n"
+    "static float x[16 * 784];\n"
+    "static int64_t y[16];\n"
+    "int main(int argc, char **argv) {\n"
+    "    void *state = malloc(FASHION_CNN_STATE_BYTES), *arena = malloc(FASHION_CNN_TRAIN_ARENA_BYTES);\n"
+    "    fashion_cnn_inputs in = {.N = 16, .image = x, .target = y};\n"
+    "    fashion_cnn_metrics out;\n"
+    "    for (int i = 0; i < 16 * 784; i++) x[i] = (float)(i * 7 % 13) / 13;\n"
+    "    for (int i = 0; i < 16; i++) y[i] = i % 10;\n"
+    "    if (argc < 2 || fashion_cnn_init_state(state, 3)) return 1;\n"
+    "    for (int i = 0; i < 4; i++) {\n"
+    "        in.N = i < 3 ? 16 : 5;\n"
+    "        if (fashion_cnn_train_step(&in, state, arena, &out) || !(out.batch_loss > 0)) return 2;\n"
+    "    }\n"
+    "    FILE *f = fopen(argv[1], \"w+b\");\n"
+    "    if (!f || fashion_cnn_save(state, put, f) || fseek(f, 0, SEEK_SET)) return 3;\n"
+    "    return fashion_cnn_load(state, get, f) || fclose(f) ? 4 : 0;\n"
+    "}\n";
+
+/* What the program above does, in this process. */
+static void same_steps(const GradcTrainer *t, void *state) {
+    static float x[16 * 784];
+    static int64_t y[16];
+    GradcError e = {0};
+    for (int i = 0; i < 16 * 784; i++) x[i] = (float)(i * 7 % 13) / 13;
+    for (int i = 0; i < 16; i++) y[i] = i % 10;
+    assert_int_equal(gradc_state_init(t, state, 3, &e), 0);
+    for (int step = 0; step < 4; step++) {
+        GradcCall c;
+        int64_t n = step < 3 ? 16 : 5;
+        const GradcProgram *p = n == 16 ? t->step : t->step_any;
+        assert_int_equal(gradc_trainer_open(&c, t, p, state, &e), 0);
+        for (int i = 0; i < p->nin; i++) {
+            bool target = !strcmp(p->in[i].name, "target");
+            if (!gradc_trainer_data_in(t, p, i)) continue;
+            GradcTensor in = {.dtype = target ? GRADC_I64 : GRADC_F32, .rank = target ? 1 : 4, .dims = {n, 1, 28, 28}, .data = target ? (void *)y : x};
+            assert_int_equal(gradc_call_set(&c, i, &in, &e), 0);
+        }
+        assert_int_equal(gradc_call_run(&c, &e), 0);
+        gradc_call_close(&c);
+    }
+}
+
+static void sources(void **state) {
+    (void)state;
+    char source[256], command[2048], saved[256];
+    const GradcTrainer *t;
+    GradcSafetensors x;
+    GradcError e = {0};
+    path_of(source, "src");
+    path_of(saved, "saved");
+    Gradc *g = open_model(NULL, NULL);
+    must(g, gradc_write_trainer(g, "c", source));
+    snprintf(command, sizeof command, "%s/main.c", source);
+    FILE *f = fopen(command, "w");
+    assert_true(f && fputs(program, f) >= 0 && !fclose(f));
+    const char *cc = getenv("CC");
+    snprintf(command, sizeof command, "%s -std=c99 -O1 -w -Wno-psabi %s/*.c -o %s/trains -lm && %s/trains %s", cc ? cc : "cc", source, source, source, saved);
+    assert_int_equal(system(command), 0);
+    must(g, gradc_trainer(g, 0, &t));
+    void *here = gradc_state_new(t);
+    same_steps(t, here);
+    assert_int_equal(gradc_safetensors_read(&x, saved, &e), 0);
+    for (int i = 0; i < t->nstates; i++) {
+        GradcTensor mine = gradc_state_tensor(t, here, i);
+        const GradcTensor *theirs = gradc_safetensors_find(&x, t->states[i].name);
+        if (t->states[i].kind == GRADC_METRIC) continue;
+        assert_non_null(theirs);
+        if (memcmp(theirs->data, mine.data, mine.bytes)) fail_msg("the sources differ in %s", t->states[i].name);
+    }
+    gradc_safetensors_free(&x);
+    free(here);
+    gradc_close(g);
+}
+
+/* An executable by the C back end: what its units and its face are called must not clash. */
+static void executable(void **state) {
+    (void)state;
+    char out[256], command[1024];
+    path_of(out, "trains");
+    Gradc *g = open_model("c", NULL);
+    must(g, gradc_write_trainer(g, "exe", out));
+    gradc_close(g);
+    snprintf(command, sizeof command, "%s train --data idx:%s --epochs 4 --max-steps 12 --seed 3 --quiet -o %s.w >/dev/null", out, dir, out);
+    assert_int_equal(system(command), 0);
+    same("trains.w", "whole");
+}
+
 static void told(void **state) {
     (void)state;
     const GradcTrainer *t;
@@ -186,6 +281,10 @@ static void told(void **state) {
     assert_int_not_equal(gradc_trainer(g, 0, &t), 0);
     assert_non_null(strstr(gradc_problem(g, 0).help, "sparse_categorical_crossentropy"));
     gradc_close(g);
+    g = open_model(NULL, NULL);
+    assert_int_equal(gradc_option(g, "dim", "N=64"), 0); /* it is the batch */
+    assert_int_equal(gradc_trainer(g, 0, &t), 2);
+    gradc_close(g);
 }
 
 static int tear_down(void **state) {
@@ -196,7 +295,7 @@ static int tear_down(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equal_bits), cmocka_unit_test(resumed), cmocka_unit_test(learned),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equal_bits), cmocka_unit_test(resumed), cmocka_unit_test(learned), cmocka_unit_test(sources), cmocka_unit_test(executable),
                                        cmocka_unit_test(exported), cmocka_unit_test(told)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -20,30 +20,9 @@
 #include "history.h"
 #include "progress.h"
 #include "safetensors.h"
+#include "scratch.h"
 
 static GradcError err;
-static char dir[64];
-
-static int make_dir(void **state) {
-    (void)state;
-    strcpy(dir, "/tmp/gradc-saved-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state) {
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", dir);
-    return system(command);
-}
-
-static char *at(const char *name) {
-    static char path[4][200];
-    static int next;
-    char *p = path[next++ % 4];
-    snprintf(p, 200, "%s/%s", dir, name);
-    return p;
-}
 
 static char *slurp(const char *path, size_t *n) {
     FILE *f = fopen(path, "rb");
@@ -52,13 +31,6 @@ static char *slurp(const char *path, size_t *n) {
     *n = fread(p, 1, 1 << 22, f);
     fclose(f);
     return p;
-}
-
-static void put(const char *name, const void *bytes, size_t n) {
-    FILE *f = fopen(at(name), "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    fclose(f);
 }
 
 static int files(void) { /* in the directory */

@@ -6,22 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "child.h"
 #include "gradc.h"
-#include <fcntl.h>
 #include <pthread.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-enum { ROOM = 1 << 16 };
-typedef struct Ran { int status; char out[ROOM], err[ROOM]; } Ran;
-
-static char dir[64], binary[4096], model_path[128];
+static char dir[64], model_path[128];
 static const char model[] = "<ir_version: 8, opset_import: [\"\" : 17]>\n"
                             "m (float[N, 3] x) => (float[N, 3] y) { t = Mul (x, x) y = Sqrt (t) }\n";
 
@@ -40,32 +35,14 @@ static void write_file(const char *name, const char *text) {
     fclose(f);
 }
 
-static void read_file(const char *name, char *to) {
-    FILE *f = fopen(path(name), "r");
-    assert_non_null(f);
-    to[fread(to, 1, ROOM - 1, f)] = 0;
-    fclose(f);
-}
-
 static void run(Ran *r, const char *program, ...) {
     const char *argv[32] = {program};
     va_list ap;
     va_start(ap, program);
     for (int n = 1; n < 31 && (argv[n] = va_arg(ap, const char *)); n++) {}
     va_end(ap);
-    pid_t pid;
-    int status;
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_addopen(&fa, 1, path("stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    posix_spawn_file_actions_addopen(&fa, 2, path("stderr"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_int_equal(posix_spawn(&pid, program, &fa, NULL, (char *const *)argv, environ), 0);
-    posix_spawn_file_actions_destroy(&fa);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    r->status = WEXITSTATUS(status);
-    read_file("stdout", r->out);
-    read_file("stderr", r->err);
+    run_child(r, false, argv);
+    assert_true(r->status >= 0);
 }
 #define gradc(r, ...) run((r), binary, __VA_ARGS__, NULL)
 
@@ -210,12 +187,22 @@ static void pages(void **state) {
     }
 }
 
+/* A limit of file sizes is an error that is told, not the end by a signal. */
+static void limited(void **state) {
+    (void)state;
+    static Ran r;
+    struct rlimit old;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){16, old.rlim_max}), 0);
+    gradc(&r, "run", path("m.onnxtxt"), "x=[-1,2,-3]", "--backend=interp", "--out", path("generated"));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(r.status, 5);
+    has(r.err, "E0106");
+}
+
 static int begin(void **state) {
     (void)state;
-    ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 8);
-    if (n < 0) return 1;
-    binary[n] = 0;
-    strcpy(strrchr(binary, '/'), "/gradc");
+    if (!find_binary()) return 1;
     strcpy(dir, "/tmp/gradc-cli-XXXXXX");
     if (!mkdtemp(dir)) return 1;
     write_file("m.onnxtxt", model);
@@ -225,7 +212,7 @@ static int begin(void **state) {
 
 static int end(void **state) {
     (void)state;
-    static const char *const files[] = {"m.onnxtxt", "m.gir", "m.lir", "m.o", "exe", "empty", "bad.onnxtxt", "stdout", "stderr",
+    static const char *const files[] = {"m.onnxtxt", "m.gir", "m.lir", "m.o", "exe", "empty", "bad.onnxtxt",
                                         "generated/m.c", "generated/m.h", "generated"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) remove(path(files[i]));
     return rmdir(dir);
@@ -235,6 +222,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages), cmocka_unit_test(runs), cmocka_unit_test(compiles), cmocka_unit_test(shows),
         cmocka_unit_test(verifies), cmocka_unit_test(two_at_once), cmocka_unit_test(fails),
+        cmocka_unit_test(limited),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

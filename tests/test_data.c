@@ -14,38 +14,10 @@
 #include <zip.h>
 #include <zlib.h>
 #include "data.h"
+#include "scratch.h"
 #include "shuffle.h"
 
 static GradcError err;
-static char dir[64]; /* of this run */
-
-static int make_dir(void **state) {
-    (void)state;
-    strcpy(dir, "/tmp/gradc-data-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state) {
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", dir);
-    return system(command);
-}
-
-static char *at(const char *name) {
-    static char path[4][200];
-    static int next;
-    char *p = path[next++ % 4];
-    snprintf(p, 200, "%s/%s", dir, name);
-    return p;
-}
-
-static void put(const char *name, const void *bytes, size_t n) {
-    FILE *f = fopen(at(name), "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    fclose(f);
-}
 
 static void put_text(const char *name, const char *text) { put(name, text, strlen(text)); }
 

@@ -5,59 +5,19 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <fcntl.h>
-#include <spawn.h>
-#include <stdbool.h>
+#include "child.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
-extern char **environ;
-enum { ROOM = 1 << 16 };
-static char binary[4096], dir[64], out[ROOM], err[ROOM];
-
-static void collect(int fd, char *to) {
-    size_t n = 0;
-    for (ssize_t k; n < ROOM - 1 && (k = read(fd, to + n, ROOM - 1 - n)) > 0;) n += (size_t)k; /* a terminal's end is EIO */
-    to[n] = 0;
-    close(fd);
-}
-
-/* Opens both ends of a terminal, or of a pipe: what is written to ends[1] comes out of ends[0]. */
-static void open_ends(bool terminal, int ends[2]) {
-    struct termios raw;
-    if (!terminal) {
-        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-        return;
-    }
-    ends[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-    assert_true(ends[0] >= 0 && !grantpt(ends[0]) && !unlockpt(ends[0]));
-    ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
-    assert_true(ends[1] >= 0 && !tcgetattr(ends[1], &raw));
-    cfmakeraw(&raw);
-    assert_int_equal(tcsetattr(ends[1], TCSANOW, &raw), 0);
-}
+static Ran ran;
+static char *const out = ran.out, *const err = ran.err;
+static char dir[64];
 
 static int run(bool terminal, const char *const *argv) {
-    int o[2], e[2], status;
-    pid_t pid;
-    posix_spawn_file_actions_t fa;
-    open_ends(false, o);
-    open_ends(terminal, e);
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, o[1], 1);
-    posix_spawn_file_actions_adddup2(&fa, e[1], 2);
-    assert_int_equal(posix_spawn(&pid, binary, &fa, NULL, (char *const *)argv, environ), 0);
-    posix_spawn_file_actions_destroy(&fa);
-    close(o[1]);
-    close(e[1]);
-    collect(e[0], err);
-    collect(o[0], out);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    run_child(&ran, terminal, argv);
+    return ran.status;
 }
 
 static const char erase[] = "\r\033[K", model[] = "examples/fashion_cnn/fashion_cnn.onnx";
@@ -112,10 +72,7 @@ static void silent_elsewhere(void **state) {
 
 static int begin(void **state) {
     (void)state;
-    ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 8);
-    if (n < 0) return 1;
-    binary[n] = 0;
-    strcpy(strrchr(binary, '/'), "/gradc");
+    if (!find_binary()) return 1;
     strcpy(dir, "/tmp/gradc-progress-XXXXXX");
     return !mkdtemp(dir);
 }

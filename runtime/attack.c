@@ -19,7 +19,8 @@ static int find_ports(const GradcCall *c, const char *input, Ports *p, GradcErro
         if (!strcmp(name, "batch_loss")) p->loss = i;
     }
     if (p->x < 0 || p->dx < 0)
-        return gradc_error(e, 602, NULL, "%s: the program gives no gradient of an input \"%.100s\"", program->name, input);
+        return gradc_error(e, 602, NULL, "%s: the program gives no gradient of an input \"%.100s\"", program->name,
+                           input);
     int t = program->in[p->x].dtype;
     if (t != GRADC_F32 && t != GRADC_F64)
         return gradc_error(e, 403, "f32 and f64 are", "input %.100s: %s is not changed", input, gradc_dtype_name(t));
@@ -74,7 +75,8 @@ static int options_fit(const GradcAttack *a, GradcError *e) {
 }
 
 /* c's input is `at`, which moves; x is where it began. */
-static int attack(GradcCall *c, const Ports *p, const GradcAttack *a, const GradcTensor *x, GradcAttackResult *r, GradcError *e) {
+static int attack(GradcCall *c, const Ports *p, const GradcAttack *a, const GradcTensor *x, GradcAttackResult *r,
+                  GradcError *e) {
     GradcTensor *at = &c->in[p->x];
     int steps = a->steps ? a->steps : 1, status = gradient(c, p, &r->before, e);
     double size = !a->steps ? a->eps : a->step > 0 ? a->step : 2.5 * a->eps / steps;
@@ -141,7 +143,8 @@ static size_t element(const Image *m, int64_t n, int64_t c, int64_t y, int64_t x
     return (size_t)(n * m->sn + c * m->sc + y * m->sh + x * m->sw);
 }
 
-int gradc_saliency(GradcCall *c, const char *input, GradcSaliency kind, bool channels_last, GradcTensor *map, GradcError *e) {
+int gradc_saliency(GradcCall *c, const char *input, GradcSaliency kind, bool channels_last, GradcTensor *map,
+                   GradcError *e) {
     Ports p;
     Image m;
     int status = find_ports(c, input, &p, e);

@@ -289,7 +289,8 @@ int gradc_call_args(GradcCall *c, const GradcArgs *a, GradcError *e) {
     status = assign(c, a, values, e);
     for (int shaped = 1; shaped >= 0; shaped--)
         for (int i = 0; !status && i < nin; i++)
-            if (values[i] && gradc_value_has_shape(values[i]) == shaped) status = set_value(c, i, values[i], a->read, e);
+            if (values[i] && gradc_value_has_shape(values[i]) == shaped)
+                status = set_value(c, i, values[i], a->read, e);
     free(values);
     return status;
 }

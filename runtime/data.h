@@ -3,27 +3,31 @@
    A data set is a row of records; a record has fields (x, y ...), each a small tensor. It is opened from a
    SPEC:
 
-     SPEC = KIND:PATH[,OPTION]...          options are KEY=VALUE or a bare word; commas inside [ ] do not
-   split
+     SPEC = KIND:PATH[,OPTION]...   options are KEY=VALUE or a bare word; commas inside [ ] do not split
 
-     idx:DIR            train-images*, train-labels* (with `test`: t10k-*), plain or gzip, told apart by
-   content. x u8[28,28] or as the file says, y the class cifar:DIR          data_batch_1..5.bin (`test`:
-   test_batch.bin), or CIFAR-100's train.bin and test.bin with a third field `coarse`; class names from
-   *.meta.txt and *_label_names.txt beside them. x u8[3,32,32] npz:FILE           every array of a .npz is a
-   field, its first axis the records; `x=NAME,y=NAME` choose and rename. FILE may be a .npy, which is x; then
-   `y=OTHER.npy` (other names likewise) adds fields csv:FILE,label=COL numeric columns in the file's order are
-   x f32[F], column COL (a name of the header, or a number from 0) is y: classes when all its cells are whole
-   numbers from 0 or when some are no numbers (the class table is then sorted by bytes), else f32. Cells may
-   be quoted. `header=yes|no` (default: found out), `sep=;` `sep=tab`, `drop=COL:COL`, `missing=NUMBER` (what
-   an empty cell stands for; without it, an error) names:DIR          DIR's *.txt in byte order, one class
-   each, named after the file; one sample a line. Accents are taken off; of the rest a-z A-Z and " .,;'" stay
-   (57 symbols). x is the letters' numbers, of its own length in each record; y the class; `length` i64[] the
-   number of letters text:FILE          x[T] the characters' numbers, y[T] those of the characters that
-   follow. Characters are Unicode code points, or bytes when the file is not UTF-8; the table is sorted.
-   `length=T` (default 64), `stride=S` (default T), `table=FILE` takes the table from another text
-     raw:FILE,NAME=DTYPE[DIMS]...  no header: record after record, each its fields in the order given,
-   little-endian, nothing between them. `header=BYTES` are skipped first, `classes=K` makes the last integer
-                        field a class. CIFAR-10 is raw:FILE,y=u8[],x=u8[3,32,32]
+     idx:DIR     train-images*, train-labels* (with `test`: t10k-*), plain or gzip, told apart by content.
+                 x u8[28,28] or as the file says, y the class
+     cifar:DIR   data_batch_1..5.bin (`test`: test_batch.bin), or CIFAR-100's train.bin and test.bin with a
+                 third field `coarse`; class names from *.meta.txt and *_label_names.txt beside them.
+                 x u8[3,32,32]
+     npz:FILE    every array of a .npz is a field, its first axis the records; `x=NAME,y=NAME` choose and
+                 rename. FILE may be a .npy, which is x; then `y=OTHER.npy` (other names likewise) adds fields
+     csv:FILE,label=COL
+                 numeric columns in the file's order are x f32[F], column COL (a name of the header, or a
+                 number from 0) is y: classes when all its cells are whole numbers from 0 or when some are no
+                 numbers (the class table is then sorted by bytes, or given by `labels=A:B:C`), else f32.
+                 Cells may be quoted. `header=yes|no` (default: found out), `sep=;` `sep=tab`, `drop=COL:COL`,
+                 `missing=NUMBER` (what an empty cell stands for; without it, an error)
+     names:DIR   DIR's *.txt in byte order, one class each, named after the file; one sample a line. Accents
+                 are taken off; of the rest a-z A-Z and " .,;'" stay (57 symbols). x is the letters' numbers,
+                 of its own length in each record; y the class; `length` i64[] the number of letters
+     text:FILE   x[T] the characters' numbers, y[T] those of the characters that follow. Characters are
+                 Unicode code points, or bytes when the file is not UTF-8; the table is sorted. `length=T`
+                 (default 64), `stride=S` (default T), `table=FILE` takes the table from another text
+     raw:FILE,NAME=DTYPE[DIMS]...
+                 no header: record after record, each its fields in the order given, little-endian, nothing
+                 between them. `header=BYTES` are skipped first, `classes=K` makes the last integer field a
+                 class. CIFAR-10 is raw:FILE,y=u8[],x=u8[3,32,32]
 
    Options of every kind, for the first floating or image field (x): `scale=A` or `scale=A/B` (idx and cifar:
    1/255), `mean=M:M:M`, `std=S:S:S` (one, or one a channel): value*scale, minus mean, over std, worked out in

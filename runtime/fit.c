@@ -1,8 +1,8 @@
 /* The training loop: fit.h.
 
-   Everything is a pure function of data, options and seed: the order of records is that of (seed, epoch), a step reads nothing
-   but its batch and the state. So a run that is resumed from a checkpoint makes the same weights as one that was never
-   interrupted: the checkpoint holds the whole state, and where in which epoch it was. */
+   Everything is a pure function of data, options and seed: the order of records is that of (seed, epoch), a step
+   reads nothing but its batch and the state. So a run that is resumed from a checkpoint makes the same weights as one
+   that was never interrupted: the checkpoint holds the whole state, and where in which epoch it was. */
 #define _POSIX_C_SOURCE 200809L
 #include "fit.h"
 #include "checkpoint.h"
@@ -91,7 +91,8 @@ static int open_side(Fit *f, bool eval, GradcData *d, GradcError *e) {
 
 static int open_data(Fit *f, bool train, GradcError *e) {
     if (!f->o->data)
-        return gradc_error(e, 602, "--data idx:DIR, cifar:DIR, npz:FILE, csv:FILE,label=COL, names:DIR, text:FILE or raw:...",
+        return gradc_error(e, 602,
+                           "--data idx:DIR, cifar:DIR, npz:FILE, csv:FILE,label=COL, names:DIR, text:FILE or raw:...",
                            "no data was named");
     int status = gradc_data_open(&f->data, f->o->data, e);
     if (!status && train && f->o->valid) status = gradc_data_open(&f->valid, f->o->valid, e);
@@ -143,9 +144,11 @@ static int stop_on_nan(const Fit *f, const GradcBatch *b, double loss, GradcErro
         for (size_t k = 0; k < x.bytes / sizeof(float); k++)
             if (!isfinite(((const float *)x.data)[k])) name = f->t->states[i].name;
     }
-    return gradc_error(e, 605, "a smaller learning rate, --clip-global 1, or data without such values; the last checkpoint is whole",
-                       "the loss is %g at step %lld (epoch %lld, batch %lld, records from %lld on); first tensor that is not finite: %.100s",
-                       loss, (long long)f->at.step, (long long)f->at.epoch + 1, (long long)b->index, (long long)b->records[0], name);
+    return gradc_error(
+        e, 605, "a smaller learning rate, --clip-global 1, or data without such values; the last checkpoint is whole",
+        "the loss is %g at step %lld (epoch %lld, batch %lld, records from %lld on); first tensor that is not "
+        "finite: %.100s",
+        loss, (long long)f->at.step, (long long)f->at.epoch + 1, (long long)b->index, (long long)b->records[0], name);
 }
 
 /* *ran: what ran, whose outputs are the answers. */
@@ -252,7 +255,8 @@ static int run_epoch(Fit *f, GradcError *e) {
         f->at.step++;
         f->at.batch++;
         show_step(f, ran);
-        if (f->o->save_every && f->at.step % f->o->save_every == 0 && f->at.batch < batches(f)) status = save(f, f->o->out, e);
+        if (f->o->save_every && f->at.step % f->o->save_every == 0 && f->at.batch < batches(f))
+            status = save(f, f->o->out, e);
     }
     return status;
 }
@@ -275,7 +279,8 @@ static int end_epoch(Fit *f, GradcError *e) {
     if (!status) status = save(f, f->o->out, e);
     if (!status && best && f->o->save_best && f->o->out) {
         char path[4096];
-        if (snprintf(path, sizeof path, "%s.best", f->o->out) >= (int)sizeof path) return gradc_error(e, 106, NULL, "the name of the output is too long");
+        if (snprintf(path, sizeof path, "%s.best", f->o->out) >= (int)sizeof path)
+            return gradc_error(e, 106, NULL, "the name of the output is too long");
         status = save(f, path, e);
     }
     return status;
@@ -298,7 +303,8 @@ static int train(Fit *f, GradcError *e) {
 /* First values, parameters to begin with, or the state of an interrupted run. */
 static int begin_state(Fit *f, GradcError *e) {
     const GradcFit *o = f->o;
-    if (!(f->state = gradc_state_new(f->t))) return gradc_error(e, 506, NULL, "out of memory for a state of %zu bytes", f->t->state_bytes);
+    if (!(f->state = gradc_state_new(f->t)))
+        return gradc_error(e, 506, NULL, "out of memory for a state of %zu bytes", f->t->state_bytes);
     f->at = (GradcPosition){.seed = o->seed, .best_epoch = -1};
     if (o->resume && !o->out) return gradc_error(e, 601, "-o FILE", "--resume: there is no file to go on from");
     if (o->resume) return gradc_checkpoint_load(o->out, f->t, f->state, GRADC_SAVE_ALL, &f->at, e);
@@ -311,8 +317,10 @@ static int begin_state(Fit *f, GradcError *e) {
 static int check_position(Fit *f, GradcError *e) {
     GradcPosition *at = &f->at;
     if (f->o->resume && (at->batch_size != f->batch || at->records != f->count))
-        return gradc_error(e, 603, "the same --data, --valid-split and --batch", "--resume: the run had %lld records in batches of %lld, this one has %lld in batches of %lld",
-                           (long long)at->records, (long long)at->batch_size, (long long)f->count, (long long)f->batch);
+        return gradc_error(
+            e, 603, "the same --data, --valid-split and --batch",
+            "--resume: the run had %lld records in batches of %lld, this one has %lld in batches of %lld",
+            (long long)at->records, (long long)at->batch_size, (long long)f->count, (long long)f->batch);
     at->batch_size = f->batch;
     at->records = f->count;
     if (!f->o->resume || f->o->rate > 0) {
@@ -346,7 +354,8 @@ static void answer(Fit *f, int64_t first_step, FILE *out) {
     char extra[256];
     double seconds = gradc_seconds() - f->began, steps = (double)(f->at.step - first_step);
     int v = f->valid != NULL && f->at.epoch > 0;
-    const char *form = f->o->json ? ", \"steps\": %lld, \"seconds\": %.6g, \"steps_per_second\": %.6g" : " - %lld steps - %.1f s - %.1f steps/s";
+    const char *form = f->o->json ? ", \"steps\": %lld, \"seconds\": %.6g, \"steps_per_second\": %.6g"
+                                  : " - %lld steps - %.1f s - %.1f steps/s";
     snprintf(extra, sizeof extra, form, (long long)f->at.step, seconds, seconds > 0 ? steps / seconds : 0.0);
     print_answer(out, f->o->json, f->label[v], v ? f->valid_value : f->value, f->nmetrics, extra);
 }

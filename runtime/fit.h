@@ -35,7 +35,7 @@ int gradc_evaluate(const GradcTrainer *t, const GradcFit *o, FILE *f, GradcError
 /* The model's answers with the parameters of a file: values as in program.h. params NULL: first values of seed 0. */
 int gradc_trainer_run(const GradcTrainer *t, const char *params, const GradcArgs *a, FILE *f, GradcError *e);
 
-/* All that an executable that trains has to call: `./model train|eval|run|export ...`. Returns the exit status. */
+/* All that an executable that trains has to call: `./model train|eval|run ...`. Returns the exit status. */
 int gradc_trainer_main(const GradcTrainer *t, int argc, char **argv);
 
 /* ---- feed.c: from fields of a data set to ports of a program ---- */

@@ -19,7 +19,12 @@ static double value(const GradcTensor *t, int64_t i) {
     return t->dtype == GRADC_F32 ? (double)((const float *)t->data)[i] : ((const double *)t->data)[i];
 }
 
-typedef struct Picture { const GradcTensor *map, *image; int64_t sample, h, w, channels; bool last; double lo, hi; } Picture;
+typedef struct Picture {
+    const GradcTensor *map, *image;
+    int64_t sample, h, w, channels;
+    bool last;
+    double lo, hi;
+} Picture;
 
 /* Pixel of the image, 0 to 255 a channel: RGB of three channels, else gray of the first. */
 static void pixel(const Picture *p, int64_t y, int64_t x, double rgb[3]) {
@@ -62,8 +67,8 @@ static void draw(const Picture *p, int64_t zoom, int64_t width, uint8_t *out) {
         }
 }
 
-int gradc_saliency_write(const char *path, const GradcTensor *map, int64_t sample, const GradcTensor *image, bool channels_last,
-                         double lo, double hi, GradcError *e) {
+int gradc_saliency_write(const char *path, const GradcTensor *map, int64_t sample, const GradcTensor *image,
+                         bool channels_last, double lo, double hi, GradcError *e) {
     Picture p = {.map = map, .image = image, .sample = sample, .last = channels_last, .lo = lo, .hi = hi};
     int status = fits(&p, e);
     if (status) return status;

@@ -41,7 +41,8 @@ static int put(const char *path, const uint8_t *header, const uint8_t *data, siz
 int gradc_png_write(const char *path, int64_t width, int64_t height, const uint8_t *rgb, GradcError *e) {
     uint8_t header[13] = {0};
     if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE)
-        return gradc_error(e, 402, NULL, "%s: an image of %lld by %lld pixels", path, (long long)width, (long long)height);
+        return gradc_error(e, 402, NULL, "%s: an image of %lld by %lld pixels", path, (long long)width,
+                           (long long)height);
     size_t row = (size_t)width * 3, raw = (row + 1) * (size_t)height;
     uLongf packed = compressBound((uLong)raw);
     uint8_t *rows = malloc(raw), *data = malloc(packed);

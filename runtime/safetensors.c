@@ -149,6 +149,10 @@ static char *copy(const char *s) {
     return p ? memcpy(p, s, n) : NULL;
 }
 
+static int by_key(const void *a, const void *b) {
+    return strcmp(((const GradcPair *)a)->key, ((const GradcPair *)b)->key);
+}
+
 static int read_meta(GradcSafetensors *s, const char *path, json_t *map, GradcError *e) {
     const char *key;
     json_t *value;
@@ -162,6 +166,7 @@ static int read_meta(GradcSafetensors *s, const char *path, json_t *map, GradcEr
         pair->value = copy(json_string_value(value));
         if (!pair->key || !pair->value) return gradc_error(e, 506, NULL, "%s: out of memory", path);
     }
+    if (s->nmeta) qsort(s->meta, (size_t)s->nmeta, sizeof *s->meta, by_key);
     return 0;
 }
 
@@ -355,7 +360,7 @@ const GradcTensor *gradc_safetensors_find(const GradcSafetensors *s, const char 
 }
 
 const char *gradc_safetensors_meta(const GradcSafetensors *s, const char *key) {
-    for (int i = 0; i < s->nmeta; i++)
-        if (!strcmp(s->meta[i].key, key)) return s->meta[i].value;
-    return NULL;
+    GradcPair want = {key, NULL};
+    const GradcPair *pair = s->nmeta ? bsearch(&want, s->meta, (size_t)s->nmeta, sizeof want, by_key) : NULL;
+    return pair ? pair->value : NULL;
 }

@@ -18,7 +18,7 @@ typedef struct GradcPair {
 typedef struct GradcSafetensors {
     int n, nmeta;
     GradcNamed *tensors; /* in the order of the header */
-    GradcPair *meta;
+    GradcPair *meta;     /* sorted by key: a file may have very many */
     void *data; /* owns what the tensors point to */
 } GradcSafetensors;
 

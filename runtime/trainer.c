@@ -28,7 +28,8 @@ size_t gradc_state_size(const GradcState *s) {
 
 GradcTensor gradc_state_tensor(const GradcTrainer *t, void *state, int i) {
     const GradcState *s = &t->states[i];
-    GradcTensor r = {.dtype = s->dtype, .rank = s->rank, .data = (char *)state + s->offset, .bytes = gradc_state_size(s)};
+    GradcTensor r = {
+        .dtype = s->dtype, .rank = s->rank, .data = (char *)state + s->offset, .bytes = gradc_state_size(s)};
     if (s->rank) memcpy(r.dims, s->dims, (size_t)s->rank * sizeof *r.dims);
     return r;
 }

@@ -1,5 +1,5 @@
-/* The command line of an executable that trains: `./model train|eval|run ...`. Words before the options' table are the verb; for `run`
-   what is no option of the table goes to the words of program.h. */
+/* The command line of an executable that trains: `./model train|eval|run ...`. Words before the options' table are
+   the verb; for `run` what is no option of the table goes to the words of program.h. */
 #define _POSIX_C_SOURCE 200809L
 #include "fit.h"
 #include "checkpoint.h"
@@ -44,15 +44,18 @@ static void help_verb(const char *verb, const char *doc) {
 static void help(const GradcTrainer *t) {
     size_t parameters = 0;
     for (int i = 0; i < t->nstates; i++)
-        if (t->states[i].kind == GRADC_PARAM) parameters += gradc_state_size(&t->states[i]) / gradc_dtype_size(t->states[i].dtype);
-    printf("usage: %s train|eval|run [options]\n\n%zu trainable parameters, %zu bytes of state; loss %s, optimizer %s, batch %lld, %lld epochs\n", t->name,
-           parameters, t->state_bytes, t->loss, t->optimizer, (long long)t->batch, (long long)t->epochs);
+        if (t->states[i].kind == GRADC_PARAM)
+            parameters += gradc_state_size(&t->states[i]) / gradc_dtype_size(t->states[i].dtype);
+    printf("usage: %s train|eval|run [options]\n\n%zu trainable parameters, %zu bytes of state; loss %s, optimizer "
+           "%s, batch %lld, %lld epochs\n",
+           t->name, parameters, t->state_bytes, t->loss, t->optimizer, (long long)t->batch, (long long)t->epochs);
     help_verb("train", "learn from data");
     help_verb("eval", "loss and metrics over all of the data");
     help_verb("run", "answers to inputs NAME=VALUE ...");
     for (int i = 0; i < t->run->nin; i++) {
         char shape[512];
-        if (gradc_trainer_data_in(t, t->run, i)) printf("  %s %s\n", t->run->in[i].name, gradc_port_text(shape, sizeof shape, t->run, &t->run->in[i]));
+        if (gradc_trainer_data_in(t, t->run, i))
+            printf("  %s %s\n", t->run->in[i].name, gradc_port_text(shape, sizeof shape, t->run, &t->run->in[i]));
     }
     puts("\n--threads N, --help, --version");
 }
@@ -80,7 +83,8 @@ static int word(Words *w, int argc, char **argv, int *i, GradcError *e) {
     name[n] = 0;
     const char *value = equals ? equals + 1 : NULL;
     for (int k = 0; !value && gradc_fit_option_at(k).name; k++)
-        if (!strcmp(gradc_fit_option_at(k).name, name) && gradc_fit_option_at(k).value && *i + 1 < argc) value = argv[++*i];
+        if (!strcmp(gradc_fit_option_at(k).name, name) && gradc_fit_option_at(k).value && *i + 1 < argc)
+            value = argv[++*i];
     if (!strcmp(name, "threads")) {
         w->fit.threads = atoi(value ? value : *i + 1 < argc ? argv[++*i] : "0");
         return w->fit.threads > 0 ? 0 : gradc_error(e, 601, NULL, "--threads: a number from 1 on");
@@ -98,7 +102,9 @@ static int run_verb(const GradcTrainer *t, Words *w, GradcError *e) {
     if (!run && w->nrest) return gradc_error(e, 601, "--help lists the options", "what is %.80s?", w->rest[0]);
     if (!strcmp(verb, "train")) return gradc_fit(t, &w->fit, stdout, e);
     if (!strcmp(verb, "eval")) return gradc_evaluate(t, &w->fit, stdout, e);
-    if (!run) return gradc_error(e, 601, "train, eval or run; --help says more", *verb ? "there is no verb %.60s" : "what is to be done?%s", verb);
+    if (!run)
+        return gradc_error(e, 601, "train, eval or run; --help says more",
+                           *verb ? "there is no verb %.60s" : "what is to be done?%s", verb);
     GradcArgs a;
     int status = gradc_args_parse(&a, w->nrest, w->rest, e);
     if (status) return status;

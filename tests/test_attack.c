@@ -37,8 +37,16 @@ static const char *status_text(int status) { return status ? "failed" : "ok"; }
 static const int64_t image[] = {1, C, H, W};
 static const GradcPort in[] = {{"x", GRADC_F32, 4, image}, {"target", GRADC_F32, 0, NULL}};
 static const GradcPort out[] = {{"batch_loss", GRADC_F32, 0, NULL}, {"d_x", GRADC_F32, 4, image}};
-static const GradcProgram linear = {.name = "linear", .version = "1", .nin = 2, .nout = 2, .in = in, .out = out, .out_dims = out_dims,
-                                    .arena_bytes = no_arena, .run = run, .status_text = status_text};
+static const GradcProgram linear = {.name = "linear",
+                                    .version = "1",
+                                    .nin = 2,
+                                    .nout = 2,
+                                    .in = in,
+                                    .out = out,
+                                    .out_dims = out_dims,
+                                    .arena_bytes = no_arena,
+                                    .run = run,
+                                    .status_text = status_text};
 
 static GradcCall call;
 static const float start[N] = {.5f, .5f, .5f, .5f, .05f, .95f, 1, 0};
@@ -115,8 +123,10 @@ static void refused(void **state) {
     GradcTensor t;
     GradcError e;
     assert_int_equal(gradc_attack(&call, "y", &(GradcAttack){.hi = 1}, &t, NULL, &e), gradc_error_status(602));
-    assert_int_equal(gradc_attack(&call, "x", &(GradcAttack){.eps = -1, .hi = 1}, &t, NULL, &e), gradc_error_status(601));
-    assert_int_equal(gradc_attack(&call, "x", &(GradcAttack){.eps = 1, .lo = 2, .hi = 1}, &t, NULL, &e), gradc_error_status(601));
+    assert_int_equal(gradc_attack(&call, "x", &(GradcAttack){.eps = -1, .hi = 1}, &t, NULL, &e),
+                     gradc_error_status(601));
+    assert_int_equal(gradc_attack(&call, "x", &(GradcAttack){.eps = 1, .lo = 2, .hi = 1}, &t, NULL, &e),
+                     gradc_error_status(601));
 }
 
 static void saliency(void **state) {
@@ -141,7 +151,9 @@ static void saliency(void **state) {
 
 /* ---- PNG ---- */
 
-static uint32_t word(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static uint32_t word(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
 
 /* The rows of a PNG of this program's own kind. */
 static uint8_t *read_png(const char *path, uint32_t *width, uint32_t *height) {
@@ -195,7 +207,8 @@ static void pictures(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(fgsm),    cmocka_unit_test(pgd),      cmocka_unit_test(random_start),
-                                       cmocka_unit_test(refused), cmocka_unit_test(saliency), cmocka_unit_test(pictures)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(fgsm),         cmocka_unit_test(pgd),
+                                       cmocka_unit_test(random_start), cmocka_unit_test(refused),
+                                       cmocka_unit_test(saliency),     cmocka_unit_test(pictures)};
     return cmocka_run_group_tests(tests, open_call, close_call);
 }

@@ -386,6 +386,13 @@ int gradc_npy_prepare(const GradcTensor *t, const char *path, char *temp, size_t
     return gradc_error(e, 106, NULL, "%s: %s", path, strerror(why));
 }
 
+bool gradc_npy_path(char *path, size_t room, const char *dir, const char *name) {
+    int at = snprintf(path, room, "%s/", dir), n = snprintf(path, room, "%s/%s.npy", dir, name);
+    if (at < 0 || n < 0 || (size_t)n >= room) return false;
+    for (char *s = path + at; (s = strchr(s, '/'));) *s = '_';
+    return true;
+}
+
 int gradc_npy_write(const GradcTensor *t, const char *path, GradcError *e) {
     char temp[4096];
     int status = gradc_npy_prepare(t, path, temp, sizeof temp, e);

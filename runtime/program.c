@@ -110,18 +110,11 @@ typedef struct Pending {
     char path[PATH_ROOM], temp[PATH_ROOM];
 } Pending; /* temp is empty when there is none */
 
-/* NAME.npy, whose slashes are no directories (conv2d/kernel, ../x): conv2d_kernel.npy. False: too long. */
-static bool file_of(char *path, const char *dir, const char *name) {
-    int at = snprintf(path, PATH_ROOM, "%s/", dir), n = snprintf(path, PATH_ROOM, "%s/%s.npy", dir, name);
-    if (at < 0 || n < 0 || n >= PATH_ROOM) return false;
-    for (char *s = path + at; (s = strchr(s, '/'));) *s = '_';
-    return true;
-}
-
 /* A directory of that name would make rename fail after other files have taken their names. w: of n before. */
 static int prepare(Pending *w, int n, const char *dir, const char *name, const GradcTensor *t, GradcError *e) {
     struct stat st;
-    if (!file_of(w->path, dir, name)) return gradc_error(e, 106, NULL, "%.200s: %s", dir, strerror(ENAMETOOLONG));
+    if (!gradc_npy_path(w->path, sizeof w->path, dir, name))
+        return gradc_error(e, 106, NULL, "%.200s: %s", dir, strerror(ENAMETOOLONG));
     for (int k = 1; k <= n; k++)
         if (!strcmp(w[-k].path, w->path))
             return gradc_error(e, 106, NULL, "%.400s: two outputs would be this file", w->path);

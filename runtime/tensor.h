@@ -111,4 +111,6 @@ bool gradc_value_has_shape(const char *value);
    them: `x.view('V2')`. */
 int gradc_npy_read(GradcTensor *t, const char *path, int dtype, GradcError *e);
 int gradc_npy_write(const GradcTensor *t, const char *path, GradcError *e); /* all or nothing */
+/* DIR/NAME.npy; slashes of the name (conv2d/kernel, ../x) are no directories: DIR/conv2d_kernel.npy. False: too long. */
+bool gradc_npy_path(char *path, size_t room, const char *dir, const char *name);
 #endif

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Training steps of gradc and PyTorch side by side: A B A B, milliseconds a step, minimum and median over all rounds.
 
-    python3 bench/train_models.py FOLDER
-    python3 bench/train_compare.py --gradc build/gradc [--threads 1] [--compile] FOLDER [cnn lstm resnet18 gpt ...]
+    python3 bench/train_compare.py --gradc build/gradc [--threads 1] [--compile] [cnn lstm resnet18 gpt]
 
-Needs PyTorch and onnx. The networks, losses and optimizers are the same; weights and data are random.
+Needs PyTorch. The networks (examples/), losses and optimizers are the same; both begin with random weights and learn random data.
 """
 import argparse
 import json
@@ -15,8 +14,10 @@ import subprocess
 import time
 from pathlib import Path
 
-OPTIONS = {"cnn": ("adam lr=1e-3", 32), "lstm": ("adam lr=1e-3", 32), "gpt": ("adamw lr=1e-3", 8),
-           "resnet18": ("sgd lr=0.1 momentum=0.9 weight_decay=5e-4", 32)}
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+MODELS = {"cnn": "keras_cnn/cnn.model", "lstm": "models/lstm.model", "gpt": "models/gpt.model",
+          "resnet18": "models/resnet18.model"}
+BATCH = {"cnn": 32, "lstm": 32, "gpt": 8, "resnet18": 32}
 
 
 def networks(torch):
@@ -92,14 +93,15 @@ def networks(torch):
 class Torch:
     def __init__(self, name, compiled, channels_last):
         import torch
-        self.torch, batch = torch, OPTIONS[name][1]
+        self.torch, batch = torch, BATCH[name]
         torch.manual_seed(0)
         model, shape, classes = networks(torch)[name]()
         if channels_last and len(shape) == 3:
             model = model.to(memory_format=torch.channels_last)
         parameters, rate = model.parameters(), 1e-3
-        self.optimizer = {"adam": lambda: torch.optim.Adam(parameters, rate), "adamw": lambda: torch.optim.AdamW(parameters, rate),
-                          "sgd": lambda: torch.optim.SGD(parameters, .1, momentum=.9, weight_decay=5e-4)}[OPTIONS[name][0].split()[0]]()
+        self.optimizer = {"gpt": lambda: torch.optim.AdamW(parameters, rate),
+                          "resnet18": lambda: torch.optim.SGD(parameters, .1, momentum=.9, weight_decay=5e-4)}.get(
+                              name, lambda: torch.optim.Adam(parameters, rate))()
         if len(shape) == 3:
             self.x = torch.rand(batch, *shape)
             if channels_last:
@@ -126,10 +128,9 @@ class Torch:
         return out
 
 
-def gradc_times(gradc, path, name, seconds, options):
-    optimizer, batch = OPTIONS[name]
-    command = [gradc, "bench", path, "--part", "step", "--semantics", "torch", "--loss", "cross_entropy", "--optimizer",
-               optimizer, "--metrics", "loss", "--dim", f"N={batch}", "--seconds", str(seconds), "--json", *options]
+def gradc_times(gradc, name, seconds, options):
+    command = [gradc, "bench", EXAMPLES / MODELS[name], "--part", "step", "--metrics", "loss", "--seconds", str(seconds), "--json",
+               *options]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return answer["min_ms"], answer["median_ms"]
 
@@ -143,17 +144,15 @@ def main():
     parser.add_argument("--compile", action="store_true", help="torch.compile")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--option", action="append", default=[], help="for gradc, as --option=--target=x86-64-v3")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", default=list(OPTIONS))
+    parser.add_argument("names", nargs="*", choices=[*MODELS, []])
     a = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(a.threads)
     import torch
     torch.set_num_threads(a.threads)
-    for name in a.names or OPTIONS:
+    for name in a.names or MODELS:
         peer, ours, theirs = Torch(name, a.compile, a.channels_last), [], []
         for _ in range(a.rounds):
-            ours.append(gradc_times(a.gradc, a.folder / f"{name}.onnx", name, a.seconds,
-                                    ["--threads", str(a.threads), *a.option]))
+            ours.append(gradc_times(a.gradc, name, a.seconds, ["--threads", str(a.threads), *a.option]))
             theirs += peer.times(a.seconds)
         best, middle = min(t[0] for t in ours), statistics.median(t[1] for t in ours)
         print(f"{name:10} {a.threads} thread{'s' * (a.threads > 1)}  gradc {best:8.2f} {middle:8.2f}   "

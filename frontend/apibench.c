@@ -57,21 +57,37 @@ static double peak(const Target *t) {
 
 /* ---- the model ---- */
 
-typedef struct Bench { Gradc *g; const GradcProgram *p; const GradcArgs *values; double seconds; GradcBench *out; } Bench;
+typedef struct Bench {
+    Gradc *g;
+    const GradcProgram *p;
+    const GradcTrainer *trainer; /* p is one of its programs; NULL: a model for inference */
+    const GradcArgs *values;
+    double seconds;
+    GradcBench *out;
+} Bench;
 
 static void close_call(void *call) { gradc_call_close(call); }
+
+/* A program of training runs on a state as training begins with. */
+static int open_with_state(Ctx *c, GradcCall *call, const Bench *b, GradcError *e) {
+    void *state = gradc_state_new(b->trainer);
+    if (!state) return gradc_error(e, 506, NULL, "out of memory for a state of %zu bytes", b->trainer->state_bytes);
+    gd_defer(c, free, state);
+    int status = gradc_state_init(b->trainer, state, 0, e);
+    return status ? status : gradc_trainer_open(call, b->trainer, b->p, state, e);
+}
 
 static GradcCall *open_call(Ctx *c, const Bench *b) {
     GradcCall *call = gd_new(c, GradcCall);
     GradcError e = {0};
     GradcArgs a = b->values ? *b->values : (GradcArgs){0};
+    if (b->trainer ? open_with_state(c, call, b, &e) : gradc_call_open(call, b->p, &e)) session_fail(c, &e);
+    gd_defer(c, close_call, call);
     if (!a.nvalues) {
         a.values = gd_new_array(c, const char *, b->p->nin + 1);
-        for (int i = 0; i < b->p->nin; i++) a.values[i] = gd_format(c, "rand:%d", i + 1);
-        a.nvalues = b->p->nin;
+        for (int i = 0; i < b->p->nin; i++)
+            if (!call->in[i].data) a.values[a.nvalues++] = gd_format(c, "rand:%d", i + 1);
     }
-    if (gradc_call_open(call, b->p, &e)) session_fail(c, &e);
-    gd_defer(c, close_call, call);
     if (gradc_call_args(call, &a, &e)) session_fail(c, &e);
     return call;
 }
@@ -128,9 +144,11 @@ static void measure(Ctx *c, void *arg) {
 int gradc_bench(Gradc *g, const GradcArgs *values, double seconds, GradcBench *out) {
     double start = session_now();
     *out = (GradcBench){0};
-    Bench b = {g, NULL, values, seconds, out};
-    int status = gradc_jit(g, &b.p);
+    Bench b = {.g = g, .values = values, .seconds = seconds, .out = out};
+    TrainPart part = g->set.train.part;
+    int status = part ? gradc_trainer(g, 1u << part, &b.trainer) : gradc_jit(g, &b.p);
     if (status) return status;
+    if (part) b.p = g->jitted->loaded.program;
     out->compile_seconds = session_now() - start;
     out->macs = session_macs(g->jitted->program);
     return session_run(g, measure, &b);

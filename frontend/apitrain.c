@@ -234,14 +234,17 @@ static void load_all(Ctx *c, void *arg) {
     begin(&k, r->g, c);
     make_all(&k, r->parts);
     Jitted *made = gd_new(c, Jitted);
-    *made = (Jitted){.c = c, .program = k.program[TP_STEP]};
     GradcTrainer *t = k.t;
-    t->step = load(&k, k.program[TP_STEP], &made->loaded); /* whose profile is asked for */
+    Loaded loaded[TP_PARTS] = {0};
+    for (int i = TP_STEP; i < TP_PARTS; i++) loaded[i].program = load(&k, k.program[i], &loaded[i]);
+    t->step = loaded[TP_STEP].program;
+    t->eval = loaded[TP_EVAL].program;
+    t->run = loaded[TP_RUN].program;
+    t->input_grad = loaded[TP_INPUT_GRAD].program;
     t->step_any = load(&k, k.any[TP_STEP], &other);
-    t->eval = load(&k, k.program[TP_EVAL], &other);
     t->eval_any = load(&k, k.any[TP_EVAL], &other);
-    t->run = load(&k, k.program[TP_RUN], &other);
-    t->input_grad = load(&k, k.program[TP_INPUT_GRAD], &other);
+    TrainPart part = r->g->set.train.part, shown = loaded[part].program ? part : TP_STEP; /* whose profile is asked for */
+    *made = (Jitted){.c = c, .program = k.program[shown], .loaded = loaded[shown]};
     t->init = load(&k, k.init, &other);
     session_threads(r->g->set.threads);
     r->made = made;

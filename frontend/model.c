@@ -81,6 +81,13 @@ int model_braces(Desc *d, int *end) {
 
 static void statement(Desc *d);
 
+static void count_step(Desc *d) {
+    int64_t most = gd_budget(d->c)->max_nodes;
+    gd_check_time(d->c);
+    if (++d->steps > most)
+        gd_fail(d->c, 502, "raise it with --max-nodes", "more than %lld statements are carried out", (long long)most);
+}
+
 void model_statements(Desc *d, int from, int end) {
     int back = d->at;
     for (d->at = from; d->at < end;) {
@@ -105,6 +112,7 @@ Expr *model_dim(Desc *d, const char *name) {
 /* f32[N, 3]; [N, 3] is of f32. */
 static bool read_type(Desc *d, const char *name, bool fixed, DType *dt, int *rank, Expr **dim) {
     const Tok *t = model_peek(d);
+    int64_t size, count = 1;
     *dt = F32;
     *rank = 0;
     if (t->kind == TK_WORD) {
@@ -129,6 +137,8 @@ static bool read_type(Desc *d, const char *name, bool fixed, DType *dt, int *ran
             dim[*rank] = o.kind == OD_WORD && !fixed ? model_dim(d, t->text) : opnd_dim(d, &o);
             if (!dim[*rank]) model_error(d, t, 104, NULL, "%s is no size", t->text);
         } else model_expected(d, "a size, a number or a name,");
+        if (!d->failed && is_int(dim[*rank], &size) && __builtin_mul_overflow(count, size, &count))
+            model_error(d, t, 505, NULL, "the size of %s overflows", name);
         if (d->failed) return false;
         ++*rank;
         if (!model_is(d, "]") && !model_want(d, ",")) return false;
@@ -231,12 +241,24 @@ static void block_statement(Desc *d) {
 
 bool model_block(Desc *d, const char *name) { return map_gets(d->blocks, name) != NULL; }
 
+const char *model_unused_name(Desc *d, const char *base) {
+    const char *key = gd_format(d->c, "#%s%s", d->prefix, base);
+    int *next = map_gets(d->counts, key);
+    if (!next) map_puts(d->counts, key, next = gd_new(d->c, int));
+    for (;;) {
+        int i = (*next)++;
+        const char *s = d->torch ? gd_format(d->c, "%s%s%d", d->prefix, base, i + 1)
+                        : i      ? gd_format(d->c, "%s%s_%d", d->prefix, base, i)
+                                 : gd_format(d->c, "%s%s", d->prefix, base);
+        if (!map_gets(d->counts, s)) return s;
+    }
+}
+
 /* Parameters of a block's layers begin with a name of the use: block1. or block/. */
 static const char *use_prefix(Desc *d, const char *site, const char *name, const char *given) {
     const char *sep = d->torch ? "." : "/", *prefix = given ? gd_format(d->c, "%s%s%s", d->prefix, given, sep) : map_gets(d->sites, site);
-    for (int i = 0; !prefix; i++) {
-        const char *s = d->torch ? gd_format(d->c, "%s%s%d", d->prefix, name, i + 1) : i ? gd_format(d->c, "%s%s_%d", d->prefix, name, i) : gd_format(d->c, "%s%s", d->prefix, name);
-        if (map_gets(d->counts, s)) continue;
+    if (!prefix) {
+        const char *s = model_unused_name(d, name);
         map_puts(d->counts, s, d);
         prefix = gd_format(d->c, "%s%s", s, sep);
     }
@@ -337,6 +359,7 @@ static void repeat_statement(Desc *d) {
     }
     int errors = gd_error_count(d->c);
     for (int64_t i = 0; i < (int64_t)count.num && gd_error_count(d->c) == errors; i++) {
+        count_step(d); /* of an empty body too */
         d->path = gd_format(d->c, "%s@%d#%lld", path, body, (long long)i);
         if (index) env_bind(d, d->env, index, (Opnd){.kind = OD_NUMBER, .num = (double)i, .whole = true});
         model_statements(d, body, end);
@@ -458,8 +481,7 @@ static void statement(Desc *d) {
     const Tok *t = model_peek(d);
     int n = targets(t), first = d->at;
     size_t k = 0;
-    gd_check_time(d->c);
-    if (++d->steps > gd_budget(d->c)->max_nodes) gd_fail(d->c, 502, "raise it with --max-nodes", "more than %lld statements are carried out", (long long)gd_budget(d->c)->max_nodes);
+    count_step(d);
     while (k < sizeof statements / sizeof *statements && !model_is(d, statements[k].word)) k++;
     if (closes(t)) model_error(d, t, 104, NULL, "there is no { that this } would close");
     else if (n) assignment(d, n);

@@ -71,7 +71,7 @@ typedef struct Desc {
     Map *blocks;       /* -> ModelBlock */
     Map *told;         /* errors by place */
     Map *sites;        /* place of a layer -> its name */
-    Map *counts;       /* how many layers of a name there are */
+    Map *counts;       /* names of layers and uses of blocks -> themselves; "#" and a base -> int, the next number */
     const char *prefix;/* of parameters, in a block */
     const char *path;  /* tells uses of a block, and iterations of a repeat, apart */
     int depth, inputs, dropouts;
@@ -109,6 +109,9 @@ bool model_block(Desc *d, const char *name);         /* is there such a block? *
 Opnd model_use_block(Desc *d, const char *name, const Tok *at, int n, const Opnd *arg, int nkeys, const char *const *key,
                      const Opnd *value);
 Expr *model_dim(Desc *d, const char *name);          /* the size of that name, made when it is new */
+
+/* conv1, conv2, ... behind the prefix with PyTorch; conv2d, conv2d_1, ... with Keras: the first that is free. */
+const char *model_unused_name(Desc *d, const char *base);
 
 /* ---- modeltrain.c ---- */
 void model_train(Desc *d);
@@ -173,6 +176,9 @@ Value *layer_param(Layer *l, const char *keras, const char *torch, DType dt, int
 Value *layer_buffer(Layer *l, const char *keras, const char *torch, DType dt, int rank, const int64_t *dim, const char *init);
 const char *layer_uniform(Layer *l, int64_t fan);    /* PyTorch's U(-1/sqrt(fan), 1/sqrt(fan)) */
 Value *layer_activate(Layer *l, const char *name, double alpha, Value *x);
+void layer_number(Ctx *c, Map *attrs, const char *name, double v); /* for graph_text */
+/* x W over the last axis: Keras's matrices are [in, out], PyTorch's [out, in]. */
+Value *layer_through(const Layer *l, Graph *g, Value *x, Value *w);
 /* A form of ONNX: attributes are ints, floats and strings by name. */
 Value *layer_onnx(Layer *l, const char *op, int nin, Value *const *in, int nattr, const ImportAttr *attr, int nout, Value **out);
 ImportAttr at_int(const char *name, int64_t v);

@@ -65,7 +65,7 @@ static int activation_at(const char *name) {
 }
 bool layer_activation(const char *name) { return activation_at(name) >= 0; }
 
-static void put_number(Ctx *c, Map *attrs, const char *name, double v) {
+void layer_number(Ctx *c, Map *attrs, const char *name, double v) {
     Attr *a = gd_new(c, Attr);
     *a = (Attr){.kind = AT_FLOAT, .f = v};
     map_puts(attrs, name, a);
@@ -85,7 +85,7 @@ Value *layer_activate(Layer *l, const char *name, double alpha, Value *x) {
     Map *values = map_new(c), *attrs = map_new(c);
     map_puts(values, "x", x);
     if (isnan(alpha)) alpha = l->d->torch ? activations[i].torch : own ? activations[i].layer : activations[i].keras;
-    put_number(c, attrs, "alpha", alpha);
+    layer_number(c, attrs, "alpha", alpha);
     return graph_text(l->g, activations[i].formula, values, attrs);
 }
 
@@ -218,8 +218,6 @@ int64_t layer_channels(Layer *l, const Value *x, int axis) {
 
 /* ---- names and parameters ---- */
 
-static bool free_name(Layer *l, const char *name) { return !map_gets(l->d->counts, name); }
-
 /* The same place in the text, in the same use of a block, is the same layer. */
 static const char *layer_path(Layer *l) {
     Desc *d = l->d;
@@ -228,16 +226,18 @@ static const char *layer_path(Layer *l) {
     else {
         const char *site = gd_format(d->c, "%s@%ld", d->path, (long)(l->at - d->t)), *base = d->torch ? l->row->torch : l->row->keras;
         l->path = map_gets(d->sites, site);
-        for (int i = 0; !l->path; i++) {
-            const char *name = d->torch ? gd_format(d->c, "%s%s%d", d->prefix, base, i + 1)
-                               : i      ? gd_format(d->c, "%s%s_%d", d->prefix, base, i)
-                                        : gd_format(d->c, "%s%s", d->prefix, base);
-            if (free_name(l, name)) l->path = name;
-        }
+        if (!l->path) l->path = model_unused_name(d, base);
         map_puts(d->sites, site, (void *)l->path);
     }
     map_puts(d->counts, l->path, d);
     return l->path;
+}
+
+/* What went wrong has been told. */
+static Value *bad_value(Layer *l, DType dt) {
+    Value *v = value_new(l->g, dt, 0, NULL);
+    v->rank = -1;
+    return v;
 }
 
 static Value *known_state(Layer *l, const char *name, DType dt, int rank, const int64_t *dim) {
@@ -248,9 +248,7 @@ static Value *known_state(Layer *l, const char *name, DType dt, int rank, const 
     for (int i = 0; same && i < rank; i++) same = is_value(v->dim[i], dim[i]);
     if (same) return v;
     layer_error(l, 202, "layers of one name share their parameters", "parameter %s is %s already", name, value_type_text(l->c, v));
-    v = value_new(l->g, dt, 0, NULL);
-    v->rank = -1;
-    return v;
+    return bad_value(l, dt);
 }
 
 static Value *state(Layer *l, StateKind kind, const char *keras, const char *torch, DType dt, int rank, const int64_t *dim,
@@ -259,6 +257,12 @@ static Value *state(Layer *l, StateKind kind, const char *keras, const char *tor
     const char *name = gd_format(l->c, d->torch ? "%s.%s" : "%s/%s", layer_path(l), d->torch ? torch : keras);
     Value *v = known_state(l, name, dt, rank, dim);
     if (v) return v;
+    int64_t count = 1;
+    for (int i = 0; i < rank; i++)
+        if (__builtin_mul_overflow(count, dim[i], &count)) {
+            layer_error(l, 505, NULL, "the size of parameter %s overflows", name);
+            return bad_value(l, dt);
+        }
     v = state_new(d->root, kind, name, dt, rank, dim, init);
     v->label = name;
     return v;
@@ -462,9 +466,10 @@ static Opnd function(Desc *d, const Op *op, const Tok *at) {
         Opnd o = model_expression(d);
         if (d->failed || o.kind == OD_BAD) return opnd_bad();
         int a = key ? op_attr(op, key) : -1;
-        if (key && (a < 0 || o.kind != OD_NUMBER)) model_error(d, t, 204, NULL, "%s takes no %s like that", op->name, key);
+        bool fits = a >= 0 && o.kind == OD_NUMBER && (op->attrs[a].kind == AT_FLOAT || (op->attrs[a].kind == AT_INT && o.whole));
+        if (key && !fits) model_error(d, t, 204, NULL, "%s takes no %s like that", op->name, key);
         else if (key && op->attrs[a].kind == AT_FLOAT) node_float(node, key, o.num);
-        else if (key && op->attrs[a].kind == AT_INT) node_int(node, key, (int64_t)o.num);
+        else if (key) node_int(node, key, (int64_t)o.num);
         else if (o.kind == OD_WORD) model_error(d, t, 201, NULL, "the name %s is not known", o.word);
         else if (o.kind == OD_SIZE || n == 4 || n == max) model_error(d, t, 205, NULL, "%s takes %d inputs", op->name, max);
         else arg[n++] = o;

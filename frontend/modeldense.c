@@ -4,19 +4,6 @@
 #include "ops/build.h"
 #include <math.h>
 
-/* Sums over the last axis of a and axis k of b. */
-static Value *product(Graph *g, Value *a, Value *b, int64_t k) {
-    int64_t last = a->rank - 1;
-    Node *n = node_begin(g, "contract");
-    node_input(n, a);
-    node_input(n, b);
-    node_ints(n, "a_batch", 0, NULL);
-    node_ints(n, "b_batch", 0, NULL);
-    node_ints(n, "a_contract", 1, &last);
-    node_ints(n, "b_contract", 1, &k);
-    return node_finish(n);
-}
-
 /* ---- dense ---- */
 
 static void make_dense(Layer *l) {
@@ -28,7 +15,7 @@ static void make_dense(Layer *l) {
     int64_t dim[2] = {torch ? units : in, torch ? in : units};
     Value *w = layer_param(l, "kernel", "weight", x->dt, 2, dim, torch ? layer_uniform(l, in) : "glorot_uniform", layer_text(l, "init", NULL), in, units);
     if (l->d->failed) return;
-    Value *y = product(l->g, x, w, torch ? 1 : 0);
+    Value *y = layer_through(l, l->g, x, w);
     if (layer_flag(l, "bias")) {
         Value *b = layer_param(l, "bias", "bias", x->dt, 1, &units, torch ? layer_uniform(l, in) : "zeros", layer_text(l, "bias_init", NULL), in, units);
         if (l->d->failed) return;
@@ -51,12 +38,6 @@ static void make_embedding(Layer *l) {
 }
 
 /* ---- normalisation ---- */
-
-static void number(Ctx *c, Map *attrs, const char *name, double v) {
-    Attr *a = gd_new(c, Attr);
-    *a = (Attr){.kind = AT_FLOAT, .f = v};
-    map_puts(attrs, name, a);
-}
 
 static void list(Ctx *c, Map *attrs, const char *name, int n, const int64_t *v) {
     Attr *a = gd_new(c, Attr);
@@ -108,8 +89,8 @@ static void move(Layer *l, Value *old, Value *now, double keep) {
     if (!s || s->out >= 0) return; /* a layer used twice: the first use moves them */
     map_puts(values, "old", old);
     map_puts(values, "now", build_reshape(l->g, now, 1, old->dim));
-    number(l->c, attrs, "keep", keep);
-    number(l->c, attrs, "rest", 1 - keep);
+    layer_number(l->c, attrs, "keep", keep);
+    layer_number(l->c, attrs, "rest", 1 - keep);
     state_next(l->d->root, old, graph_text(l->g, "keep * old + rest * detach(now)", values, attrs));
 }
 
@@ -144,7 +125,7 @@ static void make_batchnorm(Layer *l) {
     Value *variance = layer_buffer(l, "moving_variance", "running_var", x->dt, 1, &n, "ones");
     if (l->d->failed) return;
     Map *values = map_new(l->c), *attrs = map_new(l->c);
-    number(l->c, attrs, "epsilon", epsilon(l));
+    layer_number(l->c, attrs, "epsilon", epsilon(l));
     if (l->d->o->training) {
         batch_statistics(l, x, axis, mean, variance, keep, values);
         Value *y = graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", values, attrs);
@@ -165,7 +146,7 @@ static void make_layernorm(Layer *l) {
     int64_t n = axis < 0 ? 0 : layer_channels(l, x, axis), over = axis;
     if (l->d->failed) return;
     Moments s = moments(l, x, 1, &over);
-    number(l->c, s.attrs, "epsilon", epsilon(l));
+    layer_number(l->c, s.attrs, "epsilon", epsilon(l));
     Value *y = graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", s.values, s.attrs);
     Value *gamma = scale_of(l, x->dt, n, false), *beta = scale_of(l, x->dt, n, true);
     if (!l->d->failed) l->out[0] = affine(l, y, axis, gamma, beta);
@@ -177,7 +158,7 @@ static void make_rmsnorm(Layer *l) {
     if (l->d->failed) return;
     Map *values = map_new(l->c), *attrs = map_new(l->c);
     list(l->c, attrs, "axes", 1, &last);
-    number(l->c, attrs, "epsilon", layer_has(l, "eps") ? layer_float(l, "eps") : 1e-6);
+    layer_number(l->c, attrs, "epsilon", layer_has(l, "eps") ? layer_float(l, "eps") : 1e-6);
     map_puts(values, "x", x);
     map_puts(values, "count", build_scalar(l->g, x->dt, x->dim[last]));
     Value *y = graph_text(l->g, "x * reciprocal(sqrt(reduce_sum(x * x, axes=axes) / count + epsilon))", values, attrs);
@@ -203,7 +184,7 @@ static void make_groupnorm(Layer *l) {
         dim[rank++] = i == axis ? expr_int(l->c, n / groups) : x->dim[i];
     }
     Moments s = moments(l, build_reshape(l->g, x, rank, dim), k, axes);
-    number(l->c, s.attrs, "epsilon", epsilon(l));
+    layer_number(l->c, s.attrs, "epsilon", epsilon(l));
     Value *y = build_reshape(l->g, graph_text(l->g, "d * reciprocal(sqrt(v + epsilon))", s.values, s.attrs), x->rank, x->dim);
     Value *gamma = scale_of(l, x->dt, n, false), *beta = scale_of(l, x->dt, n, true);
     if (!l->d->failed) l->out[0] = affine(l, y, axis, gamma, beta);
@@ -231,8 +212,8 @@ static void make_dropout(Layer *l) {
     Map *values = map_new(c), *attrs = map_new(c);
     map_puts(values, "x", x);
     map_puts(values, "u", make(l->g, "mul", build_cast(l->g, bits, x->dt), const_scalar(l->g, x->dt, 0x1p-24)));
-    number(c, attrs, "rate", rate);
-    number(c, attrs, "scale", 1 / (1 - rate));
+    layer_number(c, attrs, "rate", rate);
+    layer_number(c, attrs, "scale", 1 / (1 - rate));
     l->out[0] = graph_text(l->g, "u >= rate ? x * scale : 0", values, attrs);
 }
 
@@ -242,7 +223,7 @@ static void make_flatten(Layer *l) {
     Value *x = l->in[0];
     Expr *dim[MAX_RANK];
     int64_t from = layer_int(l, "axis"), rank = 0;
-    if (from < 0 || from > x->rank) {
+    if (from < 0 || from > x->rank || from == MAX_RANK) {
         layer_error(l, 204, NULL, "axis %lld is outside a tensor of %d axes", (long long)from, x->rank);
         return;
     }

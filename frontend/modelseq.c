@@ -23,7 +23,9 @@ static Value *contracted(Graph *g, Value *a, Value *b, int nbatch, int64_t ka, i
 }
 
 /* x W: Keras's matrices are [in, out], PyTorch's [out, in]. */
-static Value *through(const Layer *l, Graph *g, Value *x, Value *w) { return contracted(g, x, w, 0, x->rank - 1, l->d->torch ? 1 : 0); }
+Value *layer_through(const Layer *l, Graph *g, Value *x, Value *w) {
+    return contracted(g, x, w, 0, x->rank - 1, l->d->torch ? 1 : 0);
+}
 
 /* ---- recurrent cells ---- */
 
@@ -46,7 +48,7 @@ static Value *text2(Graph *g, const char *formula, int n, const char *const *nam
 }
 
 static void lstm_step(const Cell *c, Graph *g, Value *xt, Value *const *state, Value **next) {
-    Value *all = make(g, "add", xt, through(c->l, g, state[0], c->r)), *v[5];
+    Value *all = make(g, "add", xt, layer_through(c->l, g, state[0], c->r)), *v[5];
     int out = 3, now = 2; /* both frameworks: i f c o */
     v[0] = gate(c, g, all, 0);
     v[1] = gate(c, g, all, 1);
@@ -62,7 +64,7 @@ static void lstm_step(const Cell *c, Graph *g, Value *xt, Value *const *state, V
 static void gru_step(const Cell *c, Graph *g, Value *xt, Value *const *state, Value **next) {
     static const char *const names[] = {"xz", "xr", "xn", "hz", "hr", "hn", "h"};
     int z = c->l->d->torch ? 1 : 0;
-    Value *h = through(c->l, g, state[0], c->r);
+    Value *h = layer_through(c->l, g, state[0], c->r);
     if (c->br) h = make(g, "add", h, c->br);
     Value *v[] = {gate(c, g, xt, z), gate(c, g, xt, 1 - z), gate(c, g, xt, 2), gate(c, g, h, z), gate(c, g, h, 1 - z), gate(c, g, h, 2), state[0]};
     next[0] = text2(g, "z = sigmoid(xz + hz); z * h + (1 - z) * tanh(xn + sigmoid(xr + hr) * hn)", 7, names, v);
@@ -70,7 +72,7 @@ static void gru_step(const Cell *c, Graph *g, Value *xt, Value *const *state, Va
 
 static void rnn_step(const Cell *c, Graph *g, Value *xt, Value *const *state, Value **next) {
     next[0] = layer_activate(&(Layer){.d = c->l->d, .g = g, .c = c->l->c, .row = c->l->row}, c->activation, NAN,
-                             make(g, "add", xt, through(c->l, g, state[0], c->r)));
+                             make(g, "add", xt, layer_through(c->l, g, state[0], c->r)));
 }
 
 /* ---- parameters ---- */
@@ -135,7 +137,7 @@ static bool over_time(Cell *c, Step *step, Value *x, bool back, Value *const *in
     Graph *g = l->g, *body = graph_region(g);
     int errors = gd_error_count(l->c);
     Expr *steps = x->dim[0], *dim[] = {x->dim[1], expr_int(l->c, c->units)};
-    Value *xw = through(l, g, x, c->w), *state[2], *next[2], *first[2];
+    Value *xw = layer_through(l, g, x, c->w), *state[2], *next[2], *first[2];
     if (c->b) xw = make(g, "add", xw, c->b);
     if (xw->rank != 3) return false;
     Var *iter = loop_iteration(g, steps);
@@ -208,6 +210,7 @@ static Value *attend(Layer *l, Value *q, Value *k, Value *v, int64_t heads, bool
     static const int64_t perm[] = {0, 2, 1, 3};
     Graph *g = l->g;
     Ctx *c = l->c;
+    if (q->rank != 3 || k->rank != 3 || v->rank != 3) return q->rank != 3 ? q : k->rank != 3 ? k : v;
     Expr *width = q->dim[2], *size = expr_fdiv(c, width, expr_int(c, heads));
     int64_t d = 1;
     is_int(size, &d);

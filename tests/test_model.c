@@ -291,6 +291,11 @@ static const Fault faults[] = {
     {IN "param p: f32[N]\ndense 3\n", "the sizes of a parameter are numbers"},
     {"model m\ninput x: f32[N, C]\ndense 3\n", "axis 1 of f32[N,C] must be known"},
     {IN "x + zeros(3, 5)\n", "at line 3, column 3"},
+    {IN "repeat 8000000000000000 { }\n", "statements are carried out"},
+    {"model m\ninput x: f32[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\nflatten axis=16\n", "flatten: axis 16 is outside a tensor of 16 axes"},
+    {"model m\ninput x: f32[8000000000000000, 8000000000000000]\n", "line 2, column 32: the size of x overflows"},
+    {"model m\ninput x: i64[2]\nembedding 8000000000000000 8000000000000000\n", "the size of parameter embedding/embeddings overflows"},
+    {"model m\ninput x: f32[2, 3, 4]\nattention 8000000000000000 key_dim=8000000000000000\n", "query/kernel overflows"},
 };
 
 static void test_faults(void **state) {

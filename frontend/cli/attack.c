@@ -3,11 +3,9 @@
 #include "attack.h"
 #include "checkpoint.h"
 #include "cli.h"
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 typedef struct Probe {
     const GradcTrainer *t;
@@ -56,12 +54,7 @@ int cli_attack(Cli *c) {
     GradcAttack a = {.eps = c->eps, .lo = -INFINITY, .hi = INFINITY, .steps = pgd ? c->steps ? c->steps : 10 : 0, .random = pgd, .seed = c->fit.seed};
     int status = open_probe(c, &p);
     if (!status && (status = gradc_attack(&p.call, p.input, &a, &out, &r, &e))) cli_error(c, &e);
-    if (!status && c->out) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%s.npy", c->out, p.input);
-        if (mkdir(c->out, 0777) && errno != EEXIST) status = cli_fail(c, 106, NULL, "%s: %s", c->out, strerror(errno));
-        else if ((status = gradc_npy_write(&out, path, &e))) cli_error(c, &e);
-    }
+    if (!status && c->out) status = cli_write_tensor(c, &out, p.input);
     if (!status) printf("loss: %.6g before, %.6g after; largest change of an element: %.6g\n", r.before, r.after, r.largest);
     gradc_tensor_free(&out);
     close_probe(&p);

@@ -33,6 +33,8 @@ int cli_problems(const Cli *c, int status);
 /* A problem that the command line itself finds. */
 int cli_fail(const Cli *c, int code, const char *help, const char *fmt, ...) GRADC_PRINTF(4, 5);
 int cli_error(const Cli *c, const GradcError *e);
+/* As --out's NAME.npy; a name is a model's: its slashes are no directories. */
+int cli_write_tensor(const Cli *c, const GradcTensor *t, const char *name);
 /* Values of a run: the words, or NAME=@FILE for every input_K.pb or NAME.npy of --data. */
 void cli_values(const Cli *c, GradcArgs *a);
 #endif

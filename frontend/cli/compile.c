@@ -53,16 +53,14 @@ void cli_values(const Cli *c, GradcArgs *a) {
     a->read = gradc_read_value;
 }
 
-static int write_tensors(const Cli *c, int n, const GradcTensor *t, const char *const *names) {
+int cli_write_tensor(const Cli *c, const GradcTensor *t, const char *name) {
     GradcError e;
+    char path[4096];
+    int at = snprintf(path, sizeof path, "%s/", c->out), n = snprintf(path, sizeof path, "%s/%s.npy", c->out, name);
     if (mkdir(c->out, 0777) && errno != EEXIST) return cli_fail(c, 106, NULL, "%s: %s", c->out, strerror(errno));
-    for (int i = 0; i < n; i++) {
-        char path[4096];
-        int k = snprintf(path, sizeof path, "%s/%s.npy", c->out, names[i]);
-        if (k < 0 || k >= (int)sizeof path) return cli_fail(c, 106, NULL, "%.200s: the name is too long", c->out);
-        if (gradc_npy_write(&t[i], path, &e)) return cli_error(c, &e);
-    }
-    return 0;
+    if (at < 0 || n < 0 || n >= (int)sizeof path) return cli_fail(c, 106, NULL, "%.200s: the name is too long", c->out);
+    for (char *s = path + at; (s = strchr(s, '/'));) *s = '_';
+    return gradc_npy_write(t, path, &e) ? cli_error(c, &e) : 0;
 }
 
 static int interpret(Cli *c, const GradcArgs *a) {
@@ -72,7 +70,8 @@ static int interpret(Cli *c, const GradcArgs *a) {
     int status = cli_problems(c, gradc_interpret(c->g, a, &n, &t, &names));
     fputs(gradc_printed(c->g), stderr);
     if (status) return status;
-    if (c->out) return write_tensors(c, n, t, names);
+    for (int i = 0; c->out && i < n && !status; i++) status = cli_write_tensor(c, &t[i], names[i]);
+    if (c->out) return status;
     for (int i = 0; i < n; i++) gradc_tensor_print(stdout, names[i], &t[i], GRADC_PRINT_LIMIT);
     return 0;
 }

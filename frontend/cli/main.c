@@ -133,7 +133,8 @@ static int help(const char *verb) {
     }
     puts("usage: gradc VERB MODEL [options]\n\nverbs");
     for (int i = 0; i < VERBS; i++) printf("  %-8s %-24s %s\n", verbs[i].name, verbs[i].words, verbs[i].doc);
-    puts("\nMODEL is a file, or - for the standard input: .onnx, .onnxtxt (ONNX text), .gir (graph IR), .lir (loop IR)\n"
+    puts("\nMODEL is a file, or - for the standard input: .onnx, .onnxtxt (ONNX text), .model (docs/model.md),\n"
+         ".gir (graph IR), .lir (loop IR)\n"
          "`gradc VERB --help` lists the options");
     return 0;
 }

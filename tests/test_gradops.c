@@ -1,5 +1,5 @@
 /* Gradients of ONNX's operators as the importer makes them, against central differences in double, each over at least ten shapes:
-   formulas (second order too), views, reductions, gathers and scatters. (Layers: test_gradnn.c.) */
+   formulas (second order too), views, reductions, gathers, scatters and maxima of windows. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -180,6 +180,9 @@ static const GradCase gathers[] = {
     {"NonZero, GatherND", "net (double[N,M] x) => (double[p] y) { r = Relu(x) i = NonZero(r) t = Transpose(i) y0 = GatherND(x, t) y = Sin(y0) }", NM},
     {"TensorScatter", "net (double[A,5,C] x, double[A,2,C] u) => (double[A,5,C] y) { y = TensorScatter<axis=1>(x, u) }", SCATTER_SHAPES},
     {"TensorScatter, positions, circular", "net (double[A,5,C] x, double[A,2,C] u, int64[A] i) => (double[A,5,C] y) { y = TensorScatter<axis=1, mode=\"circular\">(x, u, i) }", SCATTER_SHAPES, .most = 4},
+    {"MaxPool, windows that overlap", "net (double[A,2,C] x) => (double[A,2,p] y) { a = MaxPool<kernel_shape=[3], strides=[2], pads=[1,1]>(x) y = Sin(a) }", SCATTER_SHAPES, .second = true},
+    {"MaxPool, two axes, dilated", "net (double[A,2,6,C] x) => (double[A,2,p,q] y) { a = MaxPool<kernel_shape=[2,2], dilations=[2,1], pads=[0,0,0,1]>(x) y = Sin(a) }", SCATTER_SHAPES, .second = true},
+    {"GlobalMaxPool", "net (double[A,2,C] x) => (double[A,2,1] y) { a = GlobalMaxPool(x) y = Sin(a) }", SCATTER_SHAPES, .second = true},
     {"Det", "net (double[N,3,3] x) => (double[N] y) { y = Det(x) }", "N=1; N=2; N=3; N=4; N=5; N=6; N=7; N=8; N=9; N=11", .second = true},
     {"Einsum", "net (double[A,B,C] x, double[C,B,A] z) => (double[B,A] y) { y = Einsum<equation=\"abc,cbd->bd\">(x, z) }", ABC, .second = true},
     {"Einsum, diagonal", "net (double[A,3,3] x) => (double[A,3] y) { y = Einsum<equation=\"aii->ai\">(x) }", "A=1; A=2; A=3; A=4; A=5; A=6; A=7; A=8; A=9; A=11"},

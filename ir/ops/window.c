@@ -268,6 +268,13 @@ static void pool_max_grad(Grad *G, Node *n, Value *const *dy) {
     grad_add(G, x, node_finish(back));
 }
 
+/* Each window's cotangent is that of the element which it chose. */
+static void pick_grad(Grad *G, Node *n, Value *const *dy) {
+    Graph *g = G->g;
+    Expr *all = value_count(g->c, dy[0]);
+    grad_add(G, n->in[1], make(g, "gather", build_reshape(g, dy[0], 1, &all), n->in[0]));
+}
+
 static void pick_shape(Node *n) {
     const Attr *dims = node_attr(n, "dims");
     node_out(n, 0, n->in[1]->dt, dims->n, dims->dims);
@@ -631,8 +638,8 @@ const Op gd_ops_window[] = {
      .attrs = {WINDOW_ATTRS, {"lo", AT_DIMS, 0, true}, {"dims", AT_DIMS, 0, true}, {"column_major", AT_INT, 0, false}},
      .shape = pool_shape, .elem = argmax_elem, .rereads = reads_again,
      .doc = "Where the first largest element under a window lies in the tensor before padding (lo, dims), counted through all axes."},
-    {.name = "pool_pick", .kind = OP_WINDOW, .flags = OF_NO_GRAD, .in = "at dy", .out = "dx", .types = "i64",
-     .attrs = {WINDOW_ATTRS, {"dims", AT_DIMS, 0, true}}, .shape = pick_shape, .elem = pick_elem, .rereads = pick_rereads,
+    {.name = "pool_pick", .kind = OP_WINDOW, .in = "at dy", .out = "dx", .types = "i64",
+     .attrs = {WINDOW_ATTRS, {"dims", AT_DIMS, 0, true}}, .shape = pick_shape, .elem = pick_elem, .rereads = pick_rereads, .grad = pick_grad,
      .doc = "The sum of dy over the windows that chose this element of a tensor of dims: the gradient of pool_max."},
     {.kind = OP_BUILD, .onnx = "MaxPool", .import = import_max_pool, .doc = "Maximum under a window; padding never wins."},
     {.kind = OP_BUILD, .onnx = "AveragePool", .import = import_average_pool, .doc = "Mean under a window, of the elements inside the input."},

@@ -31,9 +31,13 @@ static int target_field(const GradcData *d) {
     return y >= 0 ? y : gradc_data_fields(d) - 1;
 }
 
-static int next_field(const GradcData *d, const bool *taken, int target) {
-    for (int i = 0; i < gradc_data_fields(d); i++)
-        if (!taken[i] && i != target) return i;
+/* The first field that is nobody's yet, nor will be by its name. */
+static int next_field(const GradcData *d, const GradcProgram *p, const bool *taken, int target) {
+    for (int i = 0; i < gradc_data_fields(d); i++) {
+        int k = 0;
+        while (k < p->nin && strcmp(p->in[k].name, gradc_data_field(d, i)->name)) k++;
+        if (k == p->nin && !taken[i] && i != target) return i;
+    }
     return -1;
 }
 
@@ -60,7 +64,7 @@ int gradc_ports_match(GradcPorts *m, const GradcTrainer *t, const GradcProgram *
         if (!gradc_trainer_data_in(t, p, i)) continue;
         if (m->n == MOST) return gradc_error(e, 603, NULL, "the model has more than %d inputs of data", MOST);
         int field = gradc_data_find(d, port->name), axis = batch_axis(port, symbol);
-        if (field < 0) field = t->target && !strcmp(port->name, t->target) ? target : next_field(d, taken, target);
+        if (field < 0) field = t->target && !strcmp(port->name, t->target) ? target : next_field(d, p, taken, target);
         if (field < 0) return gradc_error(e, 603, NULL, "input %.100s: the data set has no field for it", port->name);
         taken[field] = true;
         status = fix_window(d, port, axis, field, e);

@@ -12,9 +12,9 @@ struct Setting {
 };
 
 static bool number(const char *s, double most, double *out) {
-    char *end;
+    const char *end;
     if (*s < '0' || *s > '9') return false;
-    *out = strtod(s, &end);
+    *out = gd_strtod(s, &end);
     return end != s && !*end && *out <= most;
 }
 

@@ -107,7 +107,8 @@ static const char *number_token(Desc *d, const char *s, const char *end, Tok *t)
             for (p = q; p < end && digit(*p);) p++;
         }
     }
-    t->v = strtod(gd_strndup(d->c, s, (size_t)(p - s)), NULL);
+    const char *behind;
+    t->v = gd_strtod(gd_strndup(d->c, s, (size_t)(p - s)), &behind);
     t->whole = whole && t->v < 9e15;
     return p;
 }

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "base.h"
 #include <errno.h>
+#include <locale.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -478,4 +479,24 @@ void gd_write_file(Ctx *c, const char *path, const void *bytes, size_t n) {
     GdFile *f = gd_file_open(c, path);
     gd_file_put(f, bytes, n);
     gd_file_close(f);
+}
+
+double gd_strtod(const char *s, const char **end) {
+    char copy[512], *stop;
+    const char *point = localeconv()->decimal_point;
+    size_t n = strspn(s, "+-.0123456789abcdefABCDEFinfINFxXpPtTyY"), more = strlen(point) - 1;
+    if (n + more + 1 > sizeof copy) n = sizeof copy - more - 1;
+    const char *dot = memchr(s, '.', n);
+    size_t before = dot ? (size_t)(dot - s) : n;
+    memcpy(copy, s, before);
+    copy[before] = 0;
+    if (dot) {
+        strcpy(copy + before, point);
+        memcpy(copy + before + more + 1, dot + 1, n - before - 1);
+        copy[n + more] = 0;
+    }
+    double v = strtod(copy, &stop);
+    size_t read = (size_t)(stop - copy);
+    *end = s + (dot && read > before ? read - more : read);
+    return v;
 }

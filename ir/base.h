@@ -133,6 +133,8 @@ int64_t gd_add(Ctx *c, int64_t a, int64_t b);
 
 /* Whole files. gd_read_file leaves with E101 when it cannot; a regular file of at most max bytes. */
 char *gd_read_file(Ctx *c, const char *path, size_t max, size_t *n);
+/* strtod with '.' for the point, whatever the locale. *end: behind the number, s when there is none. */
+double gd_strtod(const char *s, const char **end);
 /* gd_file_open, put, close. */
 void gd_write_file(Ctx *c, const char *path, const void *bytes, size_t n);
 #endif

@@ -5,7 +5,6 @@
    ends. */
 #include "formula.h"
 #include <ctype.h>
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -69,14 +68,9 @@ static const char *word(Formula *f) {
     return gd_strndup(f->c, start, (size_t)(f->at - start));
 }
 
-/* strtod reads the locale's decimal point, formulas have '.'. */
 static double to_double(Formula *f, const char *s, size_t n) {
-    const char *dot = memchr(s, '.', n), *point = localeconv()->decimal_point;
-    char *copy = dot ? gd_format(f->c, "%.*s%s%.*s", (int)(dot - s), s, point,
-                                 (int)(n - (size_t)(dot - s) - 1), dot + 1)
-                     : gd_strndup(f->c, s, n);
-    char *end;
-    double d = strtod(copy, &end);
+    const char *end, *copy = gd_strndup(f->c, s, n);
+    double d = gd_strtod(copy, &end);
     if (*end) gd_formula_fail(f, "malformed number");
     return d;
 }

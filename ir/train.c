@@ -77,8 +77,8 @@ static const char *word(Words *w) {
 
 static bool argument(Words *w, RecipeArg *a) {
     const char *start = ++w->s;
-    char *end;
-    a->v = strtod(start, &end);
+    const char *end;
+    a->v = gd_strtod(start, &end);
     bool number = end > start && (!*end || isspace((unsigned char)*end) || *end == ',');
     if (number) {
         w->s = end;

@@ -17,15 +17,17 @@ typedef struct GradcFit {
     int64_t epochs, batch, max_steps;
     int64_t early_stopping;       /* epochs without a better validation (or training) loss that end it */
     int64_t save_every;           /* steps between checkpoints, besides those after epochs */
+    int64_t threads;              /* of an executable; 0: all there are */
     uint64_t seed;
-    int threads;
     bool seeded, resume, save_best, quiet, json;
 } GradcFit;
 
-/* One option, its name without dashes; value NULL: none was given. Answers 0, an exit status, or -1: there is no such option. */
-int gradc_fit_option(GradcFit *o, const char *name, const char *value, GradcError *e);
+/* One option of a verb, its name without dashes; value NULL: none was given. Answers 0, an exit status, or -1: the verb has no such
+   option. */
+int gradc_fit_option(GradcFit *o, const char *verb, const char *name, const char *value, GradcError *e);
 typedef struct GradcFitOption { const char *name, *value, *verbs, *doc; } GradcFitOption;
 GradcFitOption gradc_fit_option_at(int i); /* NULL name: past the last */
+bool gradc_fit_option_of(const char *verb, GradcFitOption o); /* is it one of the verb's? */
 
 /* Trains. Ends with one line on f: loss, metrics, seconds, steps a second. Progress goes to stderr. */
 int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *f, GradcError *e);

@@ -1,5 +1,5 @@
-/* The command line of an executable that trains: `./model train|eval|run ...`. Words before the options' table are
-   the verb; for `run` what is no option of the table goes to the words of program.h. */
+/* The command line of an executable that trains: `./model train|eval|run ...`, the verb first. What is
+   no option of fitargs.c goes to the words of program.h, for `run`. */
 #define _POSIX_C_SOURCE 200809L
 #include "fit.h"
 #include "checkpoint.h"
@@ -23,19 +23,12 @@ int gradc_trainer_run(const GradcTrainer *t, const char *params, const GradcArgs
 
 /* ---- help ---- */
 
-static bool word_in(const char *list, const char *word) {
-    size_t n = strlen(word);
-    for (; *list; list += strcspn(list, " "), list += *list == ' ')
-        if (!strncmp(list, word, n) && (list[n] == ' ' || !list[n])) return true;
-    return false;
-}
-
 static void help_verb(const char *verb, const char *doc) {
     GradcFitOption o;
     printf("\n%s: %s\n", verb, doc);
     for (int i = 0; (o = gradc_fit_option_at(i)).name; i++) {
         char left[64];
-        if (!word_in(o.verbs, verb)) continue;
+        if (!gradc_fit_option_of(verb, o)) continue;
         snprintf(left, sizeof left, "--%s%s%s", o.name, o.value ? " " : "", o.value ? o.value : "");
         printf("  %-20s %s\n", left, o.doc);
     }
@@ -57,7 +50,7 @@ static void help(const GradcTrainer *t) {
         if (gradc_trainer_data_in(t, t->run, i))
             printf("  %s %s\n", t->run->in[i].name, gradc_port_text(shape, sizeof shape, t->run, &t->run->in[i]));
     }
-    puts("\n--threads N, --help, --version");
+    puts("\n--help, --version");
 }
 
 /* ---- words ---- */
@@ -72,8 +65,7 @@ static int word(Words *w, int argc, char **argv, int *i, GradcError *e) {
     if (!strcmp(s, "-h") || !strcmp(s, "--help")) return w->help = true, 0;
     if (!strcmp(s, "--version")) return w->version = true, 0;
     if (strncmp(s, "--", 2)) {
-        if (!w->verb) w->verb = s;
-        else w->rest[w->nrest++] = argv[*i];
+        w->rest[w->nrest++] = argv[*i];
         return 0;
     }
     equals = strchr(s, '=');
@@ -82,23 +74,18 @@ static int word(Words *w, int argc, char **argv, int *i, GradcError *e) {
     memcpy(name, s + 2, n);
     name[n] = 0;
     const char *value = equals ? equals + 1 : NULL;
-    for (int k = 0; !value && gradc_fit_option_at(k).name; k++)
-        if (!strcmp(gradc_fit_option_at(k).name, name) && gradc_fit_option_at(k).value && *i + 1 < argc)
-            value = argv[++*i];
-    if (!strcmp(name, "threads")) {
-        w->fit.threads = atoi(value ? value : *i + 1 < argc ? argv[++*i] : "0");
-        return w->fit.threads > 0 ? 0 : gradc_error(e, 601, NULL, "--threads: a number from 1 on");
-    }
-    int status = gradc_fit_option(&w->fit, name, value, e);
-    if (status >= 0) return status;
-    w->rest[w->nrest++] = argv[*i]; /* of `run`, which knows what is wrong with it */
-    return 0;
+    GradcFitOption o;
+    for (int k = 0; !value && (o = gradc_fit_option_at(k)).name; k++)
+        if (!strcmp(o.name, name) && o.value && gradc_fit_option_of(w->verb, o) && *i + 1 < argc) value = argv[++*i];
+    int status = gradc_fit_option(&w->fit, w->verb, name, value, e);
+    if (status < 0) w->rest[w->nrest++] = argv[*i]; /* of `run`, which knows what is wrong with it */
+    return status < 0 ? 0 : status;
 }
 
 static int run_verb(const GradcTrainer *t, Words *w, GradcError *e) {
-    const char *verb = w->verb ? w->verb : "";
+    const char *verb = w->verb;
     bool run = !strcmp(verb, "run");
-    if (w->fit.threads) gradc_set_threads(w->fit.threads);
+    if (w->fit.threads) gradc_set_threads((int)(w->fit.threads < 4096 ? w->fit.threads : 4096));
     if (!run && w->nrest) return gradc_error(e, 601, "--help lists the options", "what is %.80s?", w->rest[0]);
     if (!strcmp(verb, "train")) return gradc_fit(t, &w->fit, stdout, e);
     if (!strcmp(verb, "eval")) return gradc_evaluate(t, &w->fit, stdout, e);
@@ -118,7 +105,8 @@ int gradc_trainer_main(const GradcTrainer *t, int argc, char **argv) {
     GradcError e = {0, "", ""};
     signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */
     int status = w.rest ? 0 : gradc_error(&e, 506, NULL, "out of memory");
-    for (int i = 1; !status && i < argc; i++) status = word(&w, argc, argv, &i, &e);
+    w.verb = argc > 1 && *argv[1] != '-' ? argv[1] : "";
+    for (int i = *w.verb ? 2 : 1; !status && i < argc; i++) status = word(&w, argc, argv, &i, &e);
     if (!status) {
         if (w.help) help(t);
         else if (w.version) printf("%s %s\n", t->name, t->version);

@@ -56,10 +56,8 @@ void cli_values(const Cli *c, GradcArgs *a) {
 int cli_write_tensor(const Cli *c, const GradcTensor *t, const char *name) {
     GradcError e;
     char path[4096];
-    int at = snprintf(path, sizeof path, "%s/", c->out), n = snprintf(path, sizeof path, "%s/%s.npy", c->out, name);
     if (mkdir(c->out, 0777) && errno != EEXIST) return cli_fail(c, 106, NULL, "%s: %s", c->out, strerror(errno));
-    if (at < 0 || n < 0 || n >= (int)sizeof path) return cli_fail(c, 106, NULL, "%.200s: the name is too long", c->out);
-    for (char *s = path + at; (s = strchr(s, '/'));) *s = '_';
+    if (!gradc_npy_path(path, sizeof path, c->out, name)) return cli_fail(c, 106, NULL, "%.200s: the name is too long", c->out);
     return gradc_npy_write(t, path, &e) ? cli_error(c, &e) : 0;
 }
 

@@ -199,13 +199,12 @@ static bool takes_value(const char *name, Own own) {
     return false;
 }
 
-/* An option of train and eval; -1: none of them, or of no concern to this verb. The batch is the compiler's business too. */
+/* An option of a verb about training; -1: none of them. Batch and threads are the compiler's business too. */
 static int fit_option(Cli *c, const char *name, const char *value) {
     GradcError e;
-    if (!c->verb || !word_in("train eval export attack saliency", c->verb)) return -1;
-    int status = gradc_fit_option(&c->fit, name, value, &e);
+    int status = c->verb ? gradc_fit_option(&c->fit, c->verb, name, value, &e) : -1;
     if (status > 0) return cli_error(c, &e);
-    return !status && !strcmp(name, "batch") ? -1 : status;
+    return !status && (!strcmp(name, "batch") || !strcmp(name, "threads")) ? -1 : status;
 }
 
 static int option(Cli *c, const char *name, const char *value) {

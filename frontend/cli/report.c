@@ -187,11 +187,9 @@ static int values_of_data(Cli *c, GradcArgs *a) {
     if (c->nwords) return cli_fail(c, 601, NULL, "give values or --data, not both");
     c->words = realloc(c->words, ((size_t)info.nin + 1) * sizeof *c->words);
     for (int i = 0; c->words && i < info.nin; i++) {
-        char *s = NULL, *file = NULL;
-        if (asprintf(&file, "%s/%s.npy", c->data, info.in[i].name) < 0) return 6;
-        bool npy = !access(file, R_OK);
+        char *s = NULL, file[4096];
+        bool npy = gradc_npy_path(file, sizeof file, c->data, info.in[i].name) && !access(file, R_OK);
         int n = npy ? asprintf(&s, "%s=@%s", info.in[i].name, file) : asprintf(&s, "%s=@%s/input_%d.pb", info.in[i].name, c->data, i);
-        free(file);
         if (n < 0) return 6;
         c->words[c->nwords++] = s;
     }

@@ -181,8 +181,8 @@ int scope_list(Scope *s, const char *name, const double **v) {
     const char *text = scope_word(s, name);
     VEC(double) list = {0};
     for (const char *at = text; at && *at;) {
-        char *end;
-        double x = strtod(at, &end);
+        const char *end;
+        double x = gd_strtod(at, &end);
         if (end == at || (*end && *end != ':')) {
             scope_error(s, 601, "numbers with colons between them: 1:0.5:2", "%s is \"%s\"", name, shown(s->g->c, text));
             return -1;
@@ -212,7 +212,7 @@ static bool holds(const Scope *s, const char *w, size_t n) {
     const char *eq = memchr(w, '=', n);
     bool given = w[n - 1] == '?';
     double v = s->arg[known_arg(s, w, eq ? (size_t)(eq - w) : n - given)];
-    return given ? v == v : eq ? v == strtod(eq + 1, NULL) : v != 0;
+    return given ? v == v : eq ? v == gd_strtod(eq + 1, &eq) : v != 0;
 }
 
 bool scope_when(const Scope *s, const char *when) {
@@ -246,8 +246,8 @@ Value *scope_text(const Scope *s, const char *formula) { return graph_text(s->g,
 
 /* A number, or an argument, alone is a constant of what is computed in. */
 static Value *line_value(const Scope *s, const char *formula) {
-    char *end;
-    double v = strtod(formula, &end);
+    const char *end;
+    double v = gd_strtod(formula, &end);
     const Attr *a = map_gets(s->attrs, formula);
     if (*end && !a) return scope_text(s, formula);
     return const_scalar(s->g, s->dt, a ? a->f : v);

@@ -10,21 +10,9 @@
 
 /* ---- products ---- */
 
-static Value *contracted(Graph *g, Value *a, Value *b, int nbatch, int64_t ka, int64_t kb) {
-    static const int64_t batch[] = {0, 1};
-    Node *n = node_begin(g, "contract");
-    node_input(n, a);
-    node_input(n, b);
-    node_ints(n, "a_batch", nbatch, batch);
-    node_ints(n, "b_batch", nbatch, batch);
-    node_ints(n, "a_contract", 1, &ka);
-    node_ints(n, "b_contract", 1, &kb);
-    return node_finish(n);
-}
-
 /* x W: Keras's matrices are [in, out], PyTorch's [out, in]. */
 Value *layer_through(const Layer *l, Graph *g, Value *x, Value *w) {
-    return contracted(g, x, w, 0, x->rank - 1, l->d->torch ? 1 : 0);
+    return build_contract(g, x, w, 0, x->rank - 1, l->d->torch ? 1 : 0);
 }
 
 /* ---- recurrent cells ---- */
@@ -217,7 +205,7 @@ static Value *attend(Layer *l, Value *q, Value *k, Value *v, int64_t heads, bool
     q = heads_apart(g, q, heads);
     k = heads_apart(g, k, heads);
     v = heads_apart(g, v, heads);
-    Value *s = contracted(g, q, k, 2, 3, 3), *probability = s;
+    Value *s = build_contract(g, q, k, 2, 3, 3), *probability = s;
     if (s->rank != 4) return s;
     s = make(g, "mul", s, const_scalar(g, s->dt, 1 / sqrt((double)d)));
     if (causal) {
@@ -227,7 +215,7 @@ static Value *attend(Layer *l, Value *q, Value *k, Value *v, int64_t heads, bool
     }
     ImportAttr axis = at_int("axis", -1);
     layer_onnx(l, "Softmax", 1, &s, 1, &axis, 1, &probability);
-    Value *y = build_transpose(g, contracted(g, probability, v, 2, 3, 2), perm);
+    Value *y = build_transpose(g, build_contract(g, probability, v, 2, 3, 2), perm);
     if (y->rank != 4) return y;
     return build_reshape(g, y, 3, (Expr *[]){y->dim[0], y->dim[1], width});
 }
@@ -247,7 +235,7 @@ static void make_attend(Layer *l) {
 /* x through columns `part` of `of` of the joint matrix [3 C, C]. */
 static Value *joint(Layer *l, Value *x, Value *w, Value *b, int64_t part, int64_t n, int64_t width) {
     Expr *from = expr_int(l->c, part * width), *size = expr_int(l->c, n * width);
-    Value *y = contracted(l->g, x, build_slice_axis(l->g, w, 0, from, size), 0, 2, 1);
+    Value *y = build_contract(l->g, x, build_slice_axis(l->g, w, 0, from, size), 0, 2, 1);
     return b ? make(l->g, "add", y, build_slice_axis(l->g, b, 0, from, size)) : y;
 }
 
@@ -266,7 +254,7 @@ static void torch_attention(Layer *l, int64_t heads, int64_t width) {
     } else
         for (int i = 0; i < 3; i++) qkv[i] = joint(l, i ? other : x, w, b, i, 1, width);
     Value *y = attend(l, qkv[0], qkv[1], qkv[2], heads, layer_flag(l, "causal"));
-    y = contracted(l->g, y, wo, 0, 2, 1);
+    y = build_contract(l->g, y, wo, 0, 2, 1);
     l->out[0] = bo ? make(l->g, "add", y, bo) : y;
 }
 
@@ -285,7 +273,7 @@ static void keras_attention(Layer *l, int64_t heads, int64_t width) {
         flat[0] = expr_int(l->c, in);
         Value *w = layer_param(l, gd_format(l->c, "%s/kernel", parts[i]), "", dt, 3, dim, "glorot_uniform", layer_text(l, "init", NULL), in * heads, in * size);
         if (l->d->failed) return;
-        qkv[i] = contracted(l->g, from, build_reshape(l->g, w, 2, flat), 0, 2, 0);
+        qkv[i] = build_contract(l->g, from, build_reshape(l->g, w, 2, flat), 0, 2, 0);
         if (!layer_flag(l, "bias")) continue;
         Value *b = layer_param(l, gd_format(l->c, "%s/bias", parts[i]), "", dt, 2, dim + 1, "zeros", NULL, 0, 0);
         if (l->d->failed) return;
@@ -295,7 +283,7 @@ static void keras_attention(Layer *l, int64_t heads, int64_t width) {
     Value *w = layer_param(l, "attention_output/kernel", "", dt, 3, dim, "glorot_uniform", layer_text(l, "init", NULL), heads * size, heads * width);
     if (l->d->failed) return;
     Value *y = attend(l, qkv[0], qkv[1], qkv[2], heads, layer_flag(l, "causal"));
-    y = contracted(l->g, y, build_reshape(l->g, w, 2, (Expr *[]){flat[1], expr_int(l->c, width)}), 0, 2, 0);
+    y = build_contract(l->g, y, build_reshape(l->g, w, 2, (Expr *[]){flat[1], expr_int(l->c, width)}), 0, 2, 0);
     if (layer_flag(l, "bias")) y = make(l->g, "add", y, layer_param(l, "attention_output/bias", "", dt, 1, dim + 2, "zeros", NULL, 0, 0));
     l->out[0] = y;
 }

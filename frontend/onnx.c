@@ -144,7 +144,7 @@ static void define_constant(Model *m, Scope *s, const char *name, bool ok, const
     Value *v = ok ? graph_const(s->g, (DType)t->dtype, t->rank, t->dims, t->data) : unknown(s);
     v->label = esc(m, name);
     v->source = m->consts++;
-    define(s, name, ok ? onnx_state(m, s->g, name, v) : v);
+    define(s, name, ok ? onnx_state(m, s, name, v) : v);
 }
 
 static void initializers(Model *m, Scope *s, const PbGraph *g) {

@@ -23,6 +23,7 @@ typedef struct Model {
     Map *hinted;            /* symbols that got their names by type_hint */
     Map *functions;         /* domain, name and overload -> PbFunction */
     VEC(const char *) open; /* names of the dims that were left open, for messages */
+    Map *settings;          /* names of initializers that are no weights (onnxstate.c) */
     int64_t nodes;          /* imported so far, those of functions counted at every call */
     int64_t consts;
     int depth; /* of subgraphs and function calls */
@@ -59,7 +60,7 @@ Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const
 
 /* ---- onnxstate.c ---- */
 /* What an initializer is: itself, or, in a model that trains, a state that begins as this constant. */
-Value *onnx_state(Model *m, Graph *g, const char *name, Value *constant);
+Value *onnx_state(Model *m, Scope *s, const char *name, Value *constant);
 
 /* ---- onnxtype.c ---- */
 void dims_read(Model *m);   /* the --dim options; E601 */

@@ -65,6 +65,7 @@ struct Op {
 
     const char *onnx;    /* ONNX name, "Conv" or "ai.onnx.ml:Scaler"; several forms: more rows */
     int since;           /* first ONNX version of this form, 0: from the first on */
+    int settings;        /* from this input of ONNX on (1: the first) they say how, not what: no weights; 0: none does */
     void (*import)(Import *n); /* NULL: inputs in order, attributes by name */
 
     const char *value;   /* MAP: formula over the input names and the attributes' names */

@@ -268,9 +268,9 @@ const Op gd_ops_arith[] = {
 
     {.kind = OP_BUILD, .onnx = "Mod", .import = import_mod, .doc = "mod, or rem with fmod = 1."},
     {.kind = OP_BUILD, .onnx = "BitShift", .import = import_shift, .doc = "shift_left or shift_right."},
-    {.kind = OP_BUILD, .onnx = "Pow", .import = import_pow,
+    {.kind = OP_BUILD, .onnx = "Pow", .settings = 2, .import = import_pow,
      .doc = "Power, of mixed types too; the result has the base's."},
-    {.kind = OP_BUILD, .onnx = "Clip", .import = import_clip,
+    {.kind = OP_BUILD, .onnx = "Clip", .settings = 2, .import = import_clip,
      .doc = "x between two bounds, either of which may be left out."},
     {.kind = OP_BUILD, .onnx = "Max", .import = import_chain, .doc = "The largest of any number of inputs."},
     {.kind = OP_BUILD, .onnx = "Min", .import = import_chain, .doc = "The smallest of any number of inputs."},

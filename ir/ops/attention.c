@@ -40,19 +40,6 @@ static Value *repeat_heads(Import *n, Value *v, Expr *heads) {
     return build_reshape(g, build_broadcast(g, build_unsqueeze(g, v, 2), 5, wide), 4, dim);
 }
 
-/* Sums over axis ka of a and kb of b, batches along the first nb axes. */
-static Value *product(Graph *g, Value *a, Value *b, int nb, int64_t ka, int64_t kb) {
-    static const int64_t batch[] = {0, 1, 2, 3};
-    Node *n = node_begin(g, "contract");
-    node_input(n, a);
-    node_input(n, b);
-    node_ints(n, "a_batch", nb, batch);
-    node_ints(n, "b_batch", nb, batch);
-    node_ints(n, "a_contract", 1, &ka);
-    node_ints(n, "b_contract", 1, &kb);
-    return node_finish(n);
-}
-
 /* Formulas may name inf. */
 static Value *formula(Graph *g, const char *text, const Map *values) {
     Map *attrs = map_new(g->c);
@@ -201,7 +188,7 @@ static void import_attention(Import *n) {
         import_error(n, 204, "0 to 3", "attribute qk_matmul_output_mode: %lld", (long long)mode);
         return;
     }
-    stage[0] = product(g, scaled(n, build_cast(g, h.q, w)), build_cast(g, k, w), 2, 3, 3);
+    stage[0] = build_contract(g, scaled(n, build_cast(g, h.q, w)), build_cast(g, k, w), 2, 3, 3);
     stage[1] = stage[0];
     if (softcap > 0) {
         Value *cap = const_scalar(g, w, softcap);
@@ -210,7 +197,7 @@ static void import_attention(Import *n) {
     stage[2] = masked(n, &h, stage[1]);
     if (stage[2]->rank != 4) return;
     stage[3] = build_cast(g, softmax(g, build_cast(g, stage[2], precise == F64 ? F64 : w)), w);
-    Value *y = build_cast(g, product(g, stage[3], build_cast(g, v, w), 2, 3, 2), h.t);
+    Value *y = build_cast(g, build_contract(g, stage[3], build_cast(g, v, w), 2, 3, 2), h.t);
     n->out[0] = h.three && y->rank == 4 ? join_heads(g, y) : y;
     Value *more[] = {h.k, h.v, build_cast(g, stage[mode], h.t)};
     for (int i = 1; i < n->nout && i < 4; i++) n->out[i] = more[i - 1];
@@ -252,13 +239,13 @@ static void import_flex_attention(Import *n) {
           precise = import_int(n, "softmax_precision", 0) ? import_dtype(n, "softmax_precision", w) : w;
     Value *k = repeat_heads(n, h.k, h.q->dim[1]), *v = repeat_heads(n, h.v, h.q->dim[1]);
     bool single = precise == h.t || h.t == w;
-    Value *x = product(g, scaled(n, build_cast(g, h.q, w)), build_cast(g, k, w), 2, 3, 3);
+    Value *x = build_contract(g, scaled(n, build_cast(g, h.q, w)), build_cast(g, k, w), 2, 3, 3);
     if (!single) precise = w;
     x = apply_graph(n, "score_mod", build_cast(g, x, precise));
     if (x->rank != 4) return;
     Value *p =
         apply_graph(n, "prob_mod", build_cast(g, softmax(g, build_cast(g, x, wide_type(x->dt))), precise));
-    Value *y = build_cast(g, product(g, build_cast(g, p, w), build_cast(g, v, w), 2, 3, 2), h.t);
+    Value *y = build_cast(g, build_contract(g, build_cast(g, p, w), build_cast(g, v, w), 2, 3, 2), h.t);
     n->out[0] = h.three && y->rank == 4 ? join_heads(g, y) : y;
 }
 

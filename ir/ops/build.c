@@ -215,3 +215,16 @@ bool import_const_scalar(Import *n, int i, int64_t *v) {
     Value *x = import_in(n, i);
     return x && x->rank >= 0 && is_value(value_count(n->g->c, x), 1) && value_ints(n->g, x, 1, v);
 }
+
+Value *build_contract(Graph *g, Value *a, Value *b, int nbatch, int64_t ka, int64_t kb) {
+    int64_t batch[MAX_RANK];
+    for (int i = 0; i < nbatch; i++) batch[i] = i;
+    Node *n = node_begin(g, "contract");
+    node_input(n, a);
+    node_input(n, b);
+    node_ints(n, "a_batch", nbatch, batch);
+    node_ints(n, "b_batch", nbatch, batch);
+    node_ints(n, "a_contract", 1, &ka);
+    node_ints(n, "b_contract", 1, &kb);
+    return node_finish(n);
+}

@@ -25,6 +25,8 @@ Value *build_iota(Graph *g, DType dt, int rank, Expr *const *dim, int axis);
 Value *build_scalar(Graph *g, DType dt, Expr *e); /* an i64 expression, as rank 0 of dt */
 Value *build_squeeze(Graph *g, Value *x, int axis);   /* without that axis, whose size is 1 */
 Value *build_unsqueeze(Graph *g, Value *x, int axis); /* with a new axis of size 1 there */
+/* Sums of products over axis ka of a and kb of b; the first nbatch axes of both are batches. */
+Value *build_contract(Graph *g, Value *a, Value *b, int nbatch, int64_t ka, int64_t kb);
 Value *build_matmul(Graph *g, Value *a, Value *b);    /* numpy's matrix product */
 
 /* An axis of a tensor of that rank, negative from the end; -1 after an error. */

@@ -393,7 +393,7 @@ const Op gd_ops_grid[] = {
      .doc = "The grid that an affine map makes of the output's places."},
     {BUILD = "DeformConv", .import = import_deform_conv,
      .doc = "Convolution whose kernel reads the input at places that offsets move."},
-    {BUILD = "RoiAlign", .import = import_roi_align,
+    {BUILD = "RoiAlign", .settings = 2, .import = import_roi_align,
      .doc = "Regions of images, averaged (or the largest) over samples in each of a fixed number of cells."},
 };
 const int gd_ops_grid_n = sizeof gd_ops_grid / sizeof *gd_ops_grid;

@@ -236,9 +236,9 @@ static void import_qlinear_conv(Import *n) {
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_quant[] = {
-    {BUILD = "QuantizeLinear", .import = import_quantize,
+    {BUILD = "QuantizeLinear", .settings = 2, .import = import_quantize,
      .doc = "x / scale rounded, plus the zero point, inside the range of the type."},
-    {BUILD = "DequantizeLinear", .import = import_dequantize, .doc = "(x - zero point) * scale."},
+    {BUILD = "DequantizeLinear", .settings = 2, .import = import_dequantize, .doc = "(x - zero point) * scale."},
     {BUILD = "DynamicQuantizeLinear", .import = import_dynamic,
      .doc = "u8 with the scale and zero point that x's range asks for."},
     {BUILD = "MatMulInteger", .import = import_matmul_integer,

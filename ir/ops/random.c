@@ -251,7 +251,7 @@ const Op gd_ops_random[] = {
      .doc = "1 with the probability that the input gives, else 0."},
     {BUILD = "Multinomial", .import = import_multinomial,
      .doc = "Classes drawn by the probabilities whose logarithms the input gives."},
-    {BUILD = "Dropout", .import = import_dropout,
+    {BUILD = "Dropout", .settings = 2, .import = import_dropout,
      .doc = "The input; when training, elements are dropped at random and the others scaled up."},
 };
 const int gd_ops_random_n = sizeof gd_ops_random / sizeof *gd_ops_random;

@@ -536,7 +536,7 @@ const Op gd_ops_reduce[] = {
      .doc = "Position of the largest element along an axis."},
     {.kind = OP_BUILD, .onnx = "ArgMin", .import = import_arg,
      .doc = "Position of the smallest element along an axis."},
-    {.kind = OP_BUILD, .onnx = "CumSum", .import = import_running, .doc = "Running sum along an axis."},
+    {.kind = OP_BUILD, .onnx = "CumSum", .settings = 2, .import = import_running, .doc = "Running sum along an axis."},
     {.kind = OP_BUILD, .onnx = "CumProd", .import = import_running, .doc = "Running product along an axis."},
 };
 const int gd_ops_reduce_n = sizeof gd_ops_reduce / sizeof *gd_ops_reduce;

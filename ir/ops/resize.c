@@ -356,8 +356,8 @@ static void import_upsample(Import *n) {
 #define BUILD .kind = OP_BUILD, .onnx
 
 const Op gd_ops_resize[] = {
-    {BUILD = "Resize", .import = import_resize,
+    {BUILD = "Resize", .settings = 2, .import = import_resize,
      .doc = "Another size by nearest, linear or cubic interpolation."},
-    {BUILD = "Upsample", .import = import_upsample, .doc = "The same, older: places are o / scale."},
+    {BUILD = "Upsample", .settings = 2, .import = import_upsample, .doc = "The same, older: places are o / scale."},
 };
 const int gd_ops_resize_n = sizeof gd_ops_resize / sizeof *gd_ops_resize;

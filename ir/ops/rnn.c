@@ -50,17 +50,7 @@ static Value *gate(Graph *g, const Layer *l, Value *v, int k) {
 }
 
 /* a[.., K] by rows of b[M, K] */
-static Value *by_rows(Graph *g, Value *a, Value *b) {
-    Node *n = node_begin(g, "contract");
-    int64_t ka = a->rank - 1, kb = 1;
-    node_input(n, a);
-    node_input(n, b);
-    node_ints(n, "a_batch", 0, NULL);
-    node_ints(n, "b_batch", 0, NULL);
-    node_ints(n, "a_contract", 1, &ka);
-    node_ints(n, "b_contract", 1, &kb);
-    return node_finish(n);
-}
+static Value *by_rows(Graph *g, Value *a, Value *b) { return build_contract(g, a, b, 0, a->rank - 1, 1); }
 
 /* ---- activations ---- */
 

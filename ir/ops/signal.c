@@ -36,16 +36,9 @@ static Value *table(Graph *g, DType t, const char *function, Expr *k, Expr *j, E
 
 /* Sums along an axis with the rows of a table in its place. */
 static Value *transform(Graph *g, Value *x, int axis, Value *rows) {
-    int64_t from = axis, to = 1, perm[MAX_RANK];
-    Node *n = node_begin(g, "contract");
-    node_input(n, x);
-    node_input(n, rows);
-    node_ints(n, "a_batch", 0, NULL);
-    node_ints(n, "b_batch", 0, NULL);
-    node_ints(n, "a_contract", 1, &from);
-    node_ints(n, "b_contract", 1, &to);
+    int64_t perm[MAX_RANK];
+    Value *y = build_contract(g, x, rows, 0, axis, 1);
     for (int i = 0; i < x->rank; i++) perm[i] = i < axis ? i : i == axis ? x->rank - 1 : i - 1;
-    Value *y = node_finish(n);
     return y->rank < 0 ? y : build_transpose(g, y, perm);
 }
 
@@ -268,8 +261,8 @@ static void import_mel(Import *n) {
 const Op gd_ops_signal[] = {
     {BUILD = "DFT", .import = import_dft,
      .doc = "The discrete Fourier transform along an axis, or its inverse."},
-    {BUILD = "STFT", .import = import_stft, .doc = "The transforms of overlapping frames."},
-    {BUILD = "MelWeightMatrix", .import = import_mel,
+    {BUILD = "STFT", .settings = 2, .import = import_stft, .doc = "The transforms of overlapping frames."},
+    {BUILD = "MelWeightMatrix", .settings = 1, .import = import_mel,
      .doc = "From frequencies to mel bins: triangular filters."},
 };
 const int gd_ops_signal_n = sizeof gd_ops_signal / sizeof *gd_ops_signal;

@@ -474,7 +474,7 @@ const Op gd_ops_sort[] = {
     {.name = "nms", .export = export_nms, SORT, .in = "boxes scores order most overlap lowest?", .out = "y n",
      .attrs = {{"center", AT_INT, 0, false}}, .shape = nms_shape, .lower = nms_lower,
      .doc = "The first n rows are (batch, class, box): boxes by falling score that overlap none chosen before."},
-    {BUILD = "TopK", .import = import_topk, .doc = "The k largest or smallest elements along an axis, in order, and where they are."},
+    {BUILD = "TopK", .settings = 2, .import = import_topk, .doc = "The k largest or smallest elements along an axis, in order, and where they are."},
     {BUILD = "Unique", .import = import_unique, .doc = "The different elements or slices, sorted or in the order of their first ones."},
     {BUILD = "NonMaxSuppression", .import = import_nms, .doc = "Boxes that overlap none with a higher score, class by class."},
 };

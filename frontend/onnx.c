@@ -10,8 +10,6 @@
 #include "onnxgraph.h"
 #include <limits.h>
 
-enum { MAX_NEST = 64 };
-
 static const char *esc(Model *m, const char *s) { return gd_escape(m->c, s, strlen(s)); }
 
 /* ---- names ---- */
@@ -33,7 +31,7 @@ static void claim(Model *m, Scope *s, const char *name, const char *maker) {
 static void define(Scope *s, const char *name, Value *v) { map_puts(s->values, name, v); }
 
 /* The value of a name; NULL for one that a function's caller left out. user is who asks. */
-static Value *resolve(Model *m, Scope *s, const char *name, const char *user) {
+Value *onnx_resolve(Model *m, Scope *s, const char *name, const char *user) {
     for (Scope *at = s; at; at = at->outer) {
         if (map_has(at->values, name, strlen(name))) return map_gets(at->values, name);
         const char *maker = map_gets(at->makers, name);
@@ -48,7 +46,7 @@ static Value *resolve(Model *m, Scope *s, const char *name, const char *user) {
     return map_gets(s->values, name);
 }
 
-static const char *node_label(Model *m, const Scope *s, const PbNode *p, size_t index) {
+const char *onnx_node_label(Model *m, const Scope *s, const PbNode *p, size_t index) {
     const char *op = *p->domain && strcmp(p->domain, "ai.onnx")
                          ? gd_format(m->c, "%s.%s", p->domain, p->op_type)
                          : p->op_type;
@@ -131,7 +129,7 @@ static void look_over(Model *m, Scope *s, const PbNode *p, const char *label) {
         for (size_t k = 0; g && k < g->n_node; k++) {
             const Op *op;
             const PbFunction *f;
-            const char *at = node_label(m, &inner, g->node[k], k);
+            const char *at = onnx_node_label(m, &inner, g->node[k], k);
             find_op(m, s, g->node[k], at, &op, &f);
             look_over(m, &inner, g->node[k], at);
         }
@@ -252,7 +250,7 @@ static Graph *make_region(Import *n, const ImportAttr *a, int nargs, Value *cons
     for (size_t i = 0; i < pb->n_output; i++) {
         const char *name = pb->output[i]->name;
         graph_output(s.g, esc(m, name),
-                     resolve(m, &s, name, gd_format(m->c, "output \"%s\" of a graph", esc(m, name))));
+                     onnx_resolve(m, &s, name, gd_format(m->c, "output \"%s\" of a graph", esc(m, name))));
     }
     m->depth--;
     return s.g;
@@ -314,7 +312,7 @@ static void call_function(Model *m, Scope *s, const PbNode *p, const PbFunction 
     for (int i = 0; i < n->nout && i < (int)f->n_output; i++)
         if (n->wanted[i])
             n->out[i] =
-                resolve(m, &inner, f->output[i], gd_format(m->c, "the function of node %s", n->label));
+                onnx_resolve(m, &inner, f->output[i], gd_format(m->c, "the function of node %s", n->label));
     m->depth--;
 }
 
@@ -340,7 +338,14 @@ static void define_outputs(Model *m, Scope *s, const PbNode *p, Import *n, bool 
     }
 }
 
-static void import_node(Model *m, Scope *s, const PbNode *p, const char *label) {
+/* A node that is imported again draws the same random numbers. */
+static int64_t *seed_of(Model *m, const char *label) {
+    int64_t *seed = m->seeds ? map_gets(m->seeds, label) : NULL;
+    if (m->seeds && !seed) map_puts(m->seeds, label, seed = gd_new(m->c, int64_t));
+    return seed;
+}
+
+void onnx_import_node(Model *m, Scope *s, const PbNode *p, const char *label) {
     Ctx *c = m->c;
     const Op *op;
     const PbFunction *f;
@@ -355,12 +360,15 @@ static void import_node(Model *m, Scope *s, const PbNode *p, const char *label) 
                 .wanted = wanted,
                 .label = label,
                 .region = make_region,
+                .retrace = onnx_retrace,
+                .scope = s,
+                .seed = seed_of(m, label),
                 .front = m};
     n.in = gd_new_array(c, Value *, nin ? nin : 1);
     n.out = gd_new_array(c, Value *, nout ? nout : 1);
     for (int i = 0; i < nout; i++) wanted[i] = *p->output[i] != 0;
     for (int i = 0; i < nin; i++) {
-        n.in[i] = *p->input[i] ? resolve(m, s, p->input[i], gd_format(c, "node %s", label)) : NULL;
+        n.in[i] = *p->input[i] ? onnx_resolve(m, s, p->input[i], gd_format(c, "node %s", label)) : NULL;
         known = known && !is_unknown(n.in[i]);
     }
     bool found = find_op(m, s, p, label, &op, &f);
@@ -381,8 +389,9 @@ static void import_node(Model *m, Scope *s, const PbNode *p, const char *label) 
 
 static void walk_nodes(Model *m, Scope *s, PbNode *const *node, size_t n) {
     const char **label = gd_new_array(m->c, const char *, n ? n : 1);
+    s->nodes = node;
     for (size_t i = 0; i < n; i++) {
-        label[i] = node_label(m, s, node[i], i);
+        label[i] = onnx_node_label(m, s, node[i], i);
         const char *maker = gd_format(m->c, "node %s", label[i]);
         for (size_t k = 0; k < node[i]->n_output; k++)
             if (*node[i]->output[k]) claim(m, s, node[i]->output[k], maker);
@@ -392,7 +401,8 @@ static void walk_nodes(Model *m, Scope *s, PbNode *const *node, size_t n) {
             gd_fail(m->c, 502, "raise it with --max-nodes", "more than %lld nodes",
                     (long long)gd_budget(m->c)->max_nodes);
         gd_check_time(m->c);
-        import_node(m, s, node[i], label[i]);
+        s->at = i;
+        onnx_import_node(m, s, node[i], label[i]);
     }
 }
 
@@ -430,7 +440,7 @@ static void outputs(Model *m, Scope *s, const PbGraph *g) {
     for (size_t i = 0; i < g->n_output; i++) {
         const PbValueInfo *p = g->output[i];
         const char *name = esc(m, p->name), *what = gd_format(m->c, "output \"%s\"", name);
-        Value *v = resolve(m, s, p->name, what);
+        Value *v = onnx_resolve(m, s, p->name, what);
         if (is_unknown(v)) continue;
         if (v->sequence || v->optional) {
             gd_error(m->c, 402, "make tensors of it: SequenceAt, ConcatFromSequence",
@@ -472,6 +482,7 @@ Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const
     s.g->training = o->training;
     dims_read(&m);
     read_opsets(&m, s.opsets, pb->opset_import, pb->n_opset_import, true);
+    if (map_gets(s.opsets, "ai.onnx.preview.training")) m.seeds = map_new(c);
     functions(&m);
     initializers(&m, &s, pb->graph);
     inputs(&m, &s, pb->graph);

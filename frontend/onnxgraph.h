@@ -1,10 +1,12 @@
 /* The ONNX importer's parts: onnx.c (graphs, nodes, functions), onnxtype.c (types and dims), onnxattr.c
-   (attributes). */
+   (attributes), onnxstate.c (weights that train), onnxgradient.c (a part of a graph made again). */
 #ifndef GD_ONNXGRAPH_H
 #define GD_ONNXGRAPH_H
 #include "onnx.h"
 #include "frontend.h"
 #include "import.h"
+
+enum { MAX_NEST = 64 }; /* of graphs, function calls and gradients in one another */
 
 /* One --dim. */
 typedef struct DimOption {
@@ -24,6 +26,7 @@ typedef struct Model {
     Map *functions;         /* domain, name and overload -> PbFunction */
     VEC(const char *) open; /* names of the dims that were left open, for messages */
     Map *settings;          /* names of initializers that are no weights (onnxstate.c) */
+    Map *seeds;             /* node label -> its Import.seed, where nodes may be imported again */
     int64_t nodes;          /* imported so far, those of functions counted at every call */
     int64_t consts;
     int depth; /* of subgraphs and function calls */
@@ -40,6 +43,8 @@ struct Scope {
     Map *hints;       /* name -> PbValueInfo: what the model says about values; NULL in a function */
     Map *attrs;       /* in a function: attribute -> BoundAttr; NULL outside */
     const char *path; /* what the labels of its nodes start with */
+    PbNode *const *nodes; /* all of them; those before `at` are imported */
+    size_t at;
 };
 
 /* An attribute that a function's body refers to: graphs in it see the names of where it was written. */
@@ -57,6 +62,15 @@ typedef struct Subgraph {
 /* ---- onnx.c ---- */
 /* path: whose directory external data may lie in; NULL: none. */
 Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const FrontOptions *o);
+/* What the parts need of one another: the value of a name (user: who asks; an unknown one after an error), a node's name in
+   messages, and the import of one node. */
+Value *onnx_resolve(Model *m, Scope *s, const char *name, const char *user);
+const char *onnx_node_label(Model *m, const Scope *s, const PbNode *p, size_t index);
+void onnx_import_node(Model *m, Scope *s, const PbNode *p, const char *label);
+
+/* ---- onnxgradient.c ---- */
+/* Import.retrace */
+Value *onnx_retrace(Import *n, const char *y, int nx, int nz, const char *const *names, Value **leaf);
 
 /* ---- onnxstate.c ---- */
 /* What an initializer is: itself, or, in a model that trains, a state that begins as this constant. */

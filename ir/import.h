@@ -40,7 +40,13 @@ struct Import {
     const char *label;
     /* The front end makes a region's graph; its inputs get the given types (n->region_in in order). */
     Graph *(*region)(Import *n, const ImportAttr *a, int nargs, Value *const *like);
-    void *front;
+    /* What a named tensor is as a function of others, at the values that this node's inputs have: y, made again where need be
+       from nx tensors (floats, which must not be taken for constants) and nz more, whose names come in that order, as the
+       inputs do. leaf[0..nx): what stands for the first nx, to be replaced by the inputs where it is something else.
+       NULL after an error. */
+    Value *(*retrace)(Import *n, const char *y, int nx, int nz, const char *const *names, Value **leaf);
+    int64_t *seed;           /* the node's own plus 1, zero before it has drawn one; NULL: the node is imported once */
+    void *front, *scope;     /* the front end's own */
 };
 
 /* Attributes: the value, or the default when absent; a wrong kind is an error. */

@@ -66,7 +66,11 @@ static Expr *bits_elem(Lower *L, Node *n, int port, Expr *const *idx) {
 
 /* Without a seed, one that no other node of the model has. */
 static int64_t import_seed(Import *n) {
-    if (!import_has(n, "seed")) return *n->g->next_id;
+    if (!import_has(n, "seed")) {
+        int64_t own = n->seed && *n->seed ? *n->seed - 1 : *n->g->next_id;
+        if (n->seed) *n->seed = own + 1;
+        return own;
+    }
     const ImportAttr *a = import_attr(n, "seed");
     return a->kind == IM_INT ? import_int(n, "seed", 0)
                              : (int64_t)gd_to_bits(F64, import_float(n, "seed", 0));

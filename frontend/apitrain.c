@@ -6,6 +6,7 @@
    by the batch, so the arena of a step is exact. */
 #define _GNU_SOURCE
 #include "train.h"
+#include "train/recipe.h"
 #include "onnxwrite.h"
 #include "safetensors.h"
 #include "session.h"
@@ -15,6 +16,7 @@ typedef struct Bundle {
     Build b;
     Ctx *c;
     GradcTrainer *t;
+    Graph *read; /* as the model says it, batch open */
     Graph *step; /* after the pass `train`: its states */
     Program *init, *program[TP_PARTS];
     Program *any[TP_PARTS]; /* step and eval for any number of samples; program's are for a whole batch */
@@ -66,16 +68,19 @@ static const char *part_name(Bundle *k, const char *model, const char *part) {
     return s;
 }
 
-/* The open first dim of what the loss looks at: its size is the batch. */
-static const char *batch_symbol(const Graph *g) {
-    for (int i = 0; i < g->out.n; i++) {
-        const Value *v = g->out.v[i];
-        if (g->train->output && strcmp(g->train->output, g->out_names.v[i])) continue;
-        bool open =
-            v->rank && v->dim[0]->kind == E_VAR && v->dim[0]->var->kind == V_SYM && !v->dim[0]->var->data;
-        return open ? v->dim[0]->var->name : NULL;
-    }
+/* What the loss looks at; NULL: there is no such output. */
+static const Value *prediction(const Graph *g) {
+    for (int i = 0; i < g->out.n; i++)
+        if (!g->train->output || !strcmp(g->train->output, g->out_names.v[i])) return g->out.v[i];
     return NULL;
+}
+
+/* The open first dim of the prediction: its size is the batch. */
+static const char *batch_symbol(const Graph *g) {
+    const Value *v = prediction(g);
+    bool open =
+        v && v->rank && v->dim[0]->kind == E_VAR && v->dim[0]->var->kind == V_SYM && !v->dim[0]->var->data;
+    return open ? v->dim[0]->var->name : NULL;
 }
 
 static Graph *read_part(Bundle *k, TrainPart part) {
@@ -95,7 +100,7 @@ static void bound_batch(Bundle *k) {
     Build *b = &k->b;
     const char *const *said = b->front.dims;
     b->front.dims = NULL; /* which dim is the batch is seen where it is open */
-    Graph *g = read_part(k, TP_RUN);
+    Graph *g = k->read = read_part(k, TP_RUN);
     b->front.dims = said;
     const char *symbol = batch_symbol(g);
     int64_t batch = g->train->batch ? g->train->batch : symbol ? 32 : 1;
@@ -190,6 +195,37 @@ static const char *target_port(const Bundle *k) {
     return name;
 }
 
+/* The rows of the table that a data input of whole numbers chooses from; 0: it chooses none, or their number is open. */
+static int64_t table_rows(const Graph *g, const Value *in) {
+    const Op *gather = op_named("gather");
+    int64_t least = 0, rows;
+    for (int i = 0; i < g->nodes.n; i++) {
+        const Node *n = g->nodes.v[i];
+        if (n->op != gather || n->in[1] != in) continue;
+        int64_t axis = attr_int(n, "axis");
+        const Value *table = n->in[0];
+        if (is_int(table->dim[axis < 0 ? axis + table->rank : axis], &rows) && (!least || rows < least)) least = rows;
+    }
+    return least;
+}
+
+/* What the data must keep to is known where it is read, with record and file. */
+static void list_limits(Bundle *k) {
+    Graph *g = k->read;
+    GradcLimit *l = gd_new_array(k->c, GradcLimit, g->in.n + 1);
+    const Value *p = prediction(g);
+    bool sparse = false;
+    int n = 0, axis = 0;
+    double ignored;
+    int64_t limit;
+    for (int i = 0; i < g->in.n; i++)
+        if ((limit = table_rows(g, g->in.v[i])) > 0) l[n++] = (GradcLimit){g->in_names.v[i], limit, 0};
+    if (p && loss_classes(g, g->train, p, &sparse, &axis, &ignored) && sparse && is_int(p->dim[axis], &limit))
+        l[n++] = (GradcLimit){k->t->target, limit, ignored == ignored ? (int64_t)ignored : 0};
+    k->t->limits = l;
+    k->t->nlimits = n;
+}
+
 static void make_all(Bundle *k, unsigned parts) {
     bound_batch(k);
     for (int part = TP_STEP; part < TP_PARTS; part++)
@@ -199,6 +235,7 @@ static void make_all(Bundle *k, unsigned parts) {
     k->t->loss = recipe_text(k->c, &k->loss);
     k->t->optimizer = recipe_text(k->c, &k->optimizer);
     k->t->target = target_port(k);
+    list_limits(k);
 }
 
 static void begin(Bundle *k, Gradc *g, Ctx *c) {

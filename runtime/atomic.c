@@ -43,6 +43,9 @@ int gradc_atomic_open(GradcAtomic *f, const char *path, GradcError *e) {
     f->used = 0;
     f->why = 0;
     f->fd = -1;
+    struct stat st;
+    if (!stat(path, &st) && !S_ISREG(st.st_mode)) /* a device or a pipe would be gone afterwards */
+        return gradc_error(e, 106, "name a file", "%s: %s", path, S_ISDIR(st.st_mode) ? "is a directory" : "is there and is no regular file");
     for (int i = 0; i < 100 && f->fd < 0; i++) {
         int n = snprintf(f->temp, sizeof f->temp, "%s.%ld-%d.tmp", path, (long)getpid(), i);
         if (n < 0 || (size_t)n >= sizeof f->temp) {
@@ -53,6 +56,15 @@ int gradc_atomic_open(GradcAtomic *f, const char *path, GradcError *e) {
         if (f->fd < 0 && errno != EEXIST) break;
     }
     return f->fd >= 0 ? 0 : gradc_error(e, 106, NULL, "%s: %s", path, strerror(errno));
+}
+
+int gradc_atomic_check(const char *path, GradcError *e) {
+    GradcAtomic f;
+    int status = gradc_atomic_open(&f, path, e);
+    if (status) return status;
+    close(f.fd);
+    unlink(f.temp);
+    return 0;
 }
 
 /* The new name must be on the disk too; a file system that cannot sync a directory says EINVAL. */

@@ -13,6 +13,8 @@ typedef struct GradcAtomic {
     char buffer[1 << 16];
 } GradcAtomic;
 
+/* Error 106 now if the file could not be written later; nothing is changed. */
+int gradc_atomic_check(const char *path, GradcError *e);
 int gradc_atomic_open(GradcAtomic *f, const char *path, GradcError *e);
 bool gradc_atomic_write(GradcAtomic *f, const void *p,
                         size_t n); /* false after a failure, which close reports */

@@ -4,6 +4,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "dataset.h"
 #include "element.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -56,7 +57,7 @@ static bool integral(const DataField *f) {
     return kind == SIGNED || kind == UNSIGNED || kind == BOOLEAN;
 }
 
-char *data_place(const GradcData *d, int i, int64_t record, char *buf, size_t size) {
+char *gradc_data_place(const GradcData *d, int i, int64_t record, char *buf, size_t size) {
     const DataField *f = &d->fields[i];
     const DataFile *in = NULL;
     for (int k = f->file; k < d->nfiles && !in; k++)
@@ -75,8 +76,14 @@ static int64_t elements(const DataField *f) { /* of a record of fixed length */
     return n;
 }
 
-/* The greatest value; an error at the first that is negative or, with limit > 0, not below it. */
-static int range(const GradcData *d, int i, int64_t limit, int64_t *high, GradcError *e) {
+/* A floating element as a whole number, INT64_MAX when it is none that a class could have. */
+static int64_t whole(const DataField *f, const char *p) {
+    double v = gradc_get_float(f->pub.dtype, p);
+    return v == rint(v) && fabs(v) < 0x1p62 ? (int64_t)v : INT64_MAX;
+}
+
+/* The greatest value; an error at the first that is negative or, with limit > 0, not below it, unless it is `ignored`. */
+static int range(const GradcData *d, int i, int64_t limit, int64_t ignored, int64_t *high, GradcError *e) {
     const DataField *f = &d->fields[i];
     size_t size = gradc_dtype_size(f->pub.dtype);
     char where[400];
@@ -85,10 +92,13 @@ static int range(const GradcData *d, int i, int64_t limit, int64_t *high, GradcE
         const char *p = f->starts ? f->base + (size_t)f->starts[r] * size : f->base + (size_t)r * f->step;
         int64_t n = f->starts ? f->starts[r + 1] - f->starts[r] : elements(f);
         for (int64_t k = 0; k < n; k++, p += size) {
-            int64_t v = data_get(f, p);
+            int64_t v = integral(f) ? data_get(f, p) : whole(f, p);
             if (v > *high) *high = v;
-            if (v >= 0 && (!limit || v < limit)) continue;
-            data_place(d, i, r, where, sizeof where);
+            if ((v >= 0 && (!limit || v < limit)) || (v == ignored && ignored)) continue;
+            gradc_data_place(d, i, r, where, sizeof where);
+            if (!integral(f) && v == INT64_MAX)
+                return gradc_error(e, 303, "classes are numbered from 0", "%s: %g of %s is no number of a class", where,
+                                   gradc_get_float(f->pub.dtype, p), f->pub.name);
             if (!limit)
                 return gradc_error(e, 303, "classes are numbered from 0", "%s: label %lld of %s is negative",
                                    where, (long long)v, f->pub.name);
@@ -103,7 +113,7 @@ static int range(const GradcData *d, int i, int64_t limit, int64_t *high, GradcE
 int data_classes(GradcData *d, int i, int64_t classes, GradcError *e) {
     int64_t high;
     int status = data_integer(d, "classes", 1, &classes, e);
-    if (!status) status = range(d, i, classes, &high, e);
+    if (!status) status = range(d, i, classes, 0, &high, e);
     if (!status) d->fields[i].pub.classes = classes ? classes : high == INT64_MAX ? high : high + 1;
     return status;
 }
@@ -121,18 +131,18 @@ int data_find_label(GradcData *d, GradcError *e) {
                                  d->spec.kind, d->spec.path)
                    : 0;
     if (classes) return data_classes(d, label, classes, e);
-    if (!range(d, label, 0, &high, &none) && high < d->count + 1000) d->fields[label].pub.classes = high + 1;
+    if (!range(d, label, 0, 0, &high, &none) && high < d->count + 1000) d->fields[label].pub.classes = high + 1;
     return 0;
 }
 
-int gradc_data_limit(const GradcData *d, int i, int64_t limit, GradcError *e) {
+int gradc_data_limit(const GradcData *d, int i, int64_t limit, int64_t ignored, GradcError *e) {
     const DataField *f = &d->fields[i];
     int64_t high;
-    if (!integral(f))
+    if (!integral(f) && gradc_types[f->pub.dtype].kind != FLOAT)
         return gradc_error(e, 603, NULL, "%s:%s: %s holds %s, not classes", d->spec.kind, d->spec.path,
                            f->pub.name, gradc_dtype_name(f->pub.dtype));
     if (f->pub.classes && f->pub.classes <= limit) return 0;
-    return range(d, i, limit, &high, e);
+    return range(d, i, limit, ignored, &high, e);
 }
 
 /* ---- opening ---- */

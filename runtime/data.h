@@ -80,8 +80,11 @@ int gradc_data_fits(const GradcData *d, int i, int dtype, int rank, const int64_
    cannot hold are errors. */
 int gradc_data_fill(const GradcData *d, int i, const int64_t *records, int64_t n, GradcTensor *to,
                     int batch_axis, GradcError *e);
-/* All values of an integer field lie in 0..limit-1 (labels that go into the model as numbers). */
-int gradc_data_limit(const GradcData *d, int i, int64_t limit, GradcError *e);
+/* All values of a field are whole numbers in 0..limit-1 (labels that go into the model as numbers), or `ignored` (0: nothing
+   besides). */
+int gradc_data_limit(const GradcData *d, int i, int64_t limit, int64_t ignored, GradcError *e);
+/* "FILE: record 7 (byte 123)" of the record that field i has, as messages say it; returns buf. */
+char *gradc_data_place(const GradcData *d, int i, int64_t record, char *buf, size_t size);
 /* The files are what they were when opened (size, time, identity); to be called once an epoch. */
 int gradc_data_unchanged(const GradcData *d, GradcError *e);
 

@@ -187,7 +187,7 @@ static void put_one(int dtype, char *to) {
 
 static int bad_element(const GradcData *d, const Plan *p, int64_t record, int64_t k, GradcError *e) {
     char where[400];
-    data_place(d, p->field, record, where, sizeof where);
+    gradc_data_place(d, p->field, record, where, sizeof where);
     return gradc_error(e, 303, NULL, "%s: element %lld of %s does not fit into %s", where, (long long)k,
                        p->f->pub.name, gradc_dtype_name(p->dtype));
 }
@@ -211,7 +211,7 @@ static int fill_record(const GradcData *d, const Plan *p, int64_t record, char *
     if (n > p->count)
         return gradc_error(e, 603, "give the model a symbolic length",
                            "%s: %s has %lld elements, the model takes %lld",
-                           data_place(d, p->field, record, where, sizeof where), f->pub.name, (long long)n,
+                           gradc_data_place(d, p->field, record, where, sizeof where), f->pub.name, (long long)n,
                            (long long)p->count);
     if (p->onehot || n < p->count) memset(to, 0, (size_t)(p->outer * p->chunk) * p->to);
     if (p->onehot) return fill_onehot(d, p, record, from, n, to, e);

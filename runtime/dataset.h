@@ -97,8 +97,6 @@ int data_classes(GradcData *d, int field, int64_t classes, GradcError *e);
 /* The same for the last field of one integer a record, if there is one; without the option only when its
    values look like classes (from 0, not many more than there are records). */
 int data_find_label(GradcData *d, GradcError *e);
-/* "FILE: record 7 (byte 123)" of the record that field i has; returns buf. */
-char *data_place(const GradcData *d, int i, int64_t record, char *buf, size_t size);
 /* Element k of an integer field's record. */
 int64_t data_get(const DataField *f, const char *p);
 /* Reverses the bytes of each element of a host whose order is not the file's. */

@@ -5,7 +5,9 @@
    that was never interrupted: the checkpoint holds the whole state, and where in which epoch it was. */
 #define _POSIX_C_SOURCE 200809L
 #include "fit.h"
+#include "atomic.h"
 #include "checkpoint.h"
+#include "element.h"
 #include "history.h"
 #include "progress.h"
 #include "shuffle.h"
@@ -38,6 +40,8 @@ typedef struct Fit {
     GradcPosition at;               /* what a checkpoint says of where the run is */
     int64_t batch, epochs;
     double began, epoch_began;
+    int64_t first;                  /* steps done before this run */
+    bool validated;                 /* valid_value holds something */
     int nmetrics;
     char label[2][METRICS][64];     /* loss, accuracy ...; val_loss ... */
     double value[METRICS], valid_value[METRICS]; /* by data output of step and eval, but the batch's own loss */
@@ -77,6 +81,16 @@ static int open_run(Run *r, const Fit *f, const GradcProgram *p, GradcError *e) 
     return gradc_trainer_open(&r->call, f->t, p, f->state, e);
 }
 
+/* Numbers of classes and rows that the model does not have. */
+static int check_limits(const GradcTrainer *t, const GradcProgram *p, const GradcPorts *m, const GradcData *d, GradcError *e) {
+    int status = 0;
+    for (int k = 0; k < t->nlimits; k++)
+        for (int i = 0; !status && i < m->n; i++)
+            if (!strcmp(p->in[m->port[i]].name, t->limits[k].port))
+                status = gradc_data_limit(d, m->feed[i].field, t->limits[k].limit, t->limits[k].ignored, e);
+    return status;
+}
+
 static int open_side(Fit *f, bool eval, GradcData *d, GradcError *e) {
     const GradcTrainer *t = f->t;
     const GradcProgram *p = eval ? t->eval : t->step, *any = eval ? t->eval_any : t->step_any;
@@ -85,6 +99,7 @@ static int open_side(Fit *f, bool eval, GradcData *d, GradcError *e) {
     int status = open_run(eval ? &f->eval : &f->step, f, p, e);
     if (!status && any) status = open_run(eval ? &f->eval_any : &f->step_any, f, any, e);
     if (!status) status = gradc_ports_match(m, t, any ? any : p, d, e);
+    if (!status) status = check_limits(t, any ? any : p, m, d, e);
     if (!status) status = gradc_loader_open(l, d, m->feed, m->n, f->batch, e);
     return status;
 }
@@ -135,20 +150,50 @@ static void read_metrics(const Run *r, double *value) {
     for (int k = 0; k < r->nmetrics; k++) value[k] = number(&r->call.out[r->metric[k]]);
 }
 
+/* Place of the first element that is infinite or no number; -1: all are well. */
+static int64_t not_finite(const GradcTensor *x) {
+    size_t size = gradc_dtype_size(x->dtype);
+    if (gradc_types[x->dtype].kind != FLOAT) return -1;
+    for (size_t k = 0; k < x->bytes / size; k++)
+        if (!isfinite(gradc_get_float(x->dtype, (const char *)x->data + k * size))) return (int64_t)k;
+    return -1;
+}
+
 /* The first state that is not a number any more: what a user looks at when the loss is none. */
-static int stop_on_nan(const Fit *f, const GradcBatch *b, double loss, GradcError *e) {
-    const char *name = "none of the states";
-    for (int i = f->t->nstates - 1; i >= 0; i--) {
+static const char *broken_state(const Fit *f) {
+    for (int i = 0; i < f->t->nstates; i++) {
         GradcTensor x = gradc_state_tensor(f->t, f->state, i);
-        if (x.dtype != GRADC_F32 || f->t->states[i].kind == GRADC_METRIC) continue;
-        for (size_t k = 0; k < x.bytes / sizeof(float); k++)
-            if (!isfinite(((const float *)x.data)[k])) name = f->t->states[i].name;
+        if (f->t->states[i].kind <= GRADC_SLOT && not_finite(&x) >= 0) return f->t->states[i].name;
     }
-    return gradc_error(
-        e, 605, "a smaller learning rate, --clip-global 1, or data without such values; the last checkpoint is whole",
-        "the loss is %g at step %lld (epoch %lld, batch %lld, records from %lld on); first tensor that is not "
-        "finite: %.100s",
-        loss, (long long)f->at.step, (long long)f->at.epoch + 1, (long long)b->index, (long long)b->records[0], name);
+    return NULL;
+}
+
+/* The record of the batch that brought such a value, if one did. */
+static void broken_record(const Fit *f, const GradcBatch *b, char *text, size_t size) {
+    char where[400];
+    snprintf(text, size, "its data are finite");
+    for (int i = 0; i < f->step_ports.n; i++) {
+        const GradcTensor *x = &b->tensors[i];
+        const GradcFeed *feed = &f->step_ports.feed[i];
+        int64_t k = not_finite(x), inner = 1;
+        if (k < 0) continue;
+        for (int d = feed->batch_axis + 1; d < x->rank; d++) inner *= x->dims[d];
+        int64_t record = b->records[k / inner % b->n];
+        snprintf(text, size, "%s has such a value in field %s",
+                 gradc_data_place(f->data, feed->field, record, where, sizeof where), gradc_data_field(f->data, feed->field)->name);
+        return;
+    }
+}
+
+static const char remedy[] = "a smaller learning rate, --clip-global 1, or data without such values; the last checkpoint is whole";
+
+static int stop_on_nan(const Fit *f, const GradcBatch *b, double loss, GradcError *e) {
+    char data[500];
+    const char *name = broken_state(f);
+    broken_record(f, b, data, sizeof data);
+    return gradc_error(e, 605, remedy, "the loss is %g at step %lld (epoch %lld, batch %lld): %.300s; first tensor that is not finite: %.100s",
+                       loss, (long long)f->at.step + 1, (long long)f->at.epoch + 1, (long long)b->index + 1, data,
+                       name ? name : "none of the states");
 }
 
 /* *ran: what ran, whose outputs are the answers. */
@@ -159,7 +204,7 @@ static int run_batch(Fit *f, bool eval, const GradcBatch *b, const Run **ran, Gr
     *ran = r;
     int status = gradc_ports_set(eval ? &f->eval_ports : &f->step_ports, &r->call, b, e);
     if (status || !(status = gradc_call_run(&r->call, &inner))) return status;
-    gradc_error(e, inner.code, inner.help, "batch %lld (records from %lld on): %.380s", (long long)b->index,
+    gradc_error(e, inner.code, inner.help, "batch %lld (its first record: %lld): %.380s", (long long)b->index + 1,
                 (long long)b->records[0], inner.text);
     return status;
 }
@@ -170,7 +215,7 @@ static int validate(Fit *f, GradcError *e) {
     gradc_state_reset_metrics(f->t, f->state);
     int status = gradc_loader_start(f->valid_loader, f->valid_order, f->valid_count, 0, e);
     while (!status && !(status = gradc_loader_next(f->valid_loader, &b, e)) && b)
-        if (!(status = run_batch(f, true, b, &ran, e))) read_metrics(ran, f->valid_value);
+        if (!(status = run_batch(f, true, b, &ran, e))) read_metrics(ran, f->valid_value), f->validated = true;
     return status;
 }
 
@@ -222,8 +267,14 @@ static int open_log(Fit *f, GradcError *e) {
     return status ? status : gradc_events_open(&f->events, f->o->log, e);
 }
 
+/* A step may leave weights that are no numbers behind a loss that was one: these never take the place of good ones. */
 static int save(const Fit *f, const char *path, GradcError *e) {
-    return path ? gradc_checkpoint_save(path, f->t, f->state, GRADC_SAVE_ALL, &f->at, e) : 0;
+    const char *broken = path ? broken_state(f) : NULL;
+    if (!path) return 0;
+    if (broken)
+        return gradc_error(e, 605, remedy, "%.100s is not finite after step %lld (epoch %lld): no checkpoint was written", broken,
+                           (long long)f->at.step, (long long)f->at.epoch + 1);
+    return gradc_checkpoint_save(path, f->t, f->state, GRADC_SAVE_ALL, &f->at, e);
 }
 
 /* ---- epochs ---- */
@@ -235,7 +286,13 @@ static void order_of_epoch(Fit *f) {
     gradc_shuffle(f->at.seed, (uint64_t)f->at.epoch, f->order, f->count);
 }
 
-static bool steps_done(const Fit *f) { return f->o->max_steps && f->at.step >= f->o->max_steps; }
+static int signal_seen(const Fit *f) { return f->o->stop ? *f->o->stop : 0; }
+
+static bool steps_done(const Fit *f) { return signal_seen(f) || (f->o->max_steps && f->at.step >= f->o->max_steps); }
+
+static bool epochs_done(const Fit *f) {
+    return f->at.epoch >= f->epochs || (f->o->early_stopping && f->at.waited >= f->o->early_stopping);
+}
 
 /* One epoch from batch at.batch on. */
 static int run_epoch(Fit *f, GradcError *e) {
@@ -270,30 +327,30 @@ static bool note_best(Fit *f) {
     return better;
 }
 
+/* The best goes first: a run that is killed between the two does this epoch again. */
 static int end_epoch(Fit *f, GradcError *e) {
     int status = f->valid ? validate(f, e) : 0;
     bool best = !status && note_best(f);
     if (!status) status = log_epoch(f, gradc_seconds() - f->epoch_began, e);
     f->at.epoch++;
     f->at.batch = 0;
-    if (!status) status = save(f, f->o->out, e);
     if (!status && best && f->o->save_best && f->o->out) {
         char path[4096];
         if (snprintf(path, sizeof path, "%s.best", f->o->out) >= (int)sizeof path)
             return gradc_error(e, 106, NULL, "the name of the output is too long");
         status = save(f, path, e);
     }
-    return status;
+    return status ? status : save(f, f->o->out, e);
 }
 
 static int train(Fit *f, GradcError *e) {
     int status = 0;
-    while (!status && f->at.epoch < f->epochs && !steps_done(f)) {
+    while (!status && !epochs_done(f) && !steps_done(f)) {
         status = run_epoch(f, e);
         if (status) break;
-        if (f->at.batch < batches(f)) return save(f, f->o->out, e); /* steps_done */
+        if (f->at.batch < batches(f)) /* steps_done; a run that did nothing leaves the file alone */
+            return f->at.step > f->first ? save(f, f->o->out, e) : 0;
         status = end_epoch(f, e);
-        if (!status && f->o->early_stopping && f->at.waited >= f->o->early_stopping) break;
     }
     return status;
 }
@@ -350,14 +407,24 @@ static void print_answer(FILE *out, bool json, char (*label)[64], const double *
     fprintf(out, json ? "%s}\n" : "%s\n", extra);
 }
 
-static void answer(Fit *f, int64_t first_step, FILE *out) {
+static void answer(Fit *f, FILE *out) {
     char extra[256];
-    double seconds = gradc_seconds() - f->began, steps = (double)(f->at.step - first_step);
-    int v = f->valid != NULL && f->at.epoch > 0;
-    const char *form = f->o->json ? ", \"steps\": %lld, \"seconds\": %.6g, \"steps_per_second\": %.6g"
-                                  : " - %lld steps - %.1f s - %.1f steps/s";
-    snprintf(extra, sizeof extra, form, (long long)f->at.step, seconds, seconds > 0 ? steps / seconds : 0.0);
-    print_answer(out, f->o->json, f->label[v], v ? f->valid_value : f->value, f->nmetrics, extra);
+    double seconds = gradc_seconds() - f->began, steps = (double)(f->at.step - f->first);
+    int n = steps > 0 || f->validated ? f->nmetrics : 0;
+    const char *form = f->o->json ? "%s\"steps\": %lld, \"seconds\": %.6g, \"steps_per_second\": %.6g"
+                                  : "%s%lld steps - %.1f s - %.1f steps/s";
+    snprintf(extra, sizeof extra, form, !n ? "" : f->o->json ? ", " : " - ", (long long)f->at.step, seconds,
+             seconds > 0 ? steps / seconds : 0.0);
+    print_answer(out, f->o->json, f->label[f->validated], f->validated ? f->valid_value : f->value, n, extra);
+}
+
+/* What a user who pressed a key, or a batch system that ended the job, wants to know. */
+static void tell_stopped(const Fit *f) {
+    const char *out = f->o->out;
+    bool done = f->at.step > f->first;
+    fprintf(stderr, "%s: stopped by signal %d (%s) after step %lld, in epoch %lld of %lld; %s%s\n", f->t->name, signal_seen(f),
+            strsignal(signal_seen(f)), (long long)f->at.step, (long long)f->at.epoch + 1, (long long)f->epochs,
+            !out ? "nothing is saved: there is no -o FILE" : !done ? "nothing new to save in " : "--resume goes on from ", out ? out : "");
 }
 
 int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcError *e) {
@@ -365,15 +432,17 @@ int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *out, GradcError *e
     f.epochs = o->epochs ? o->epochs : t->epochs ? t->epochs : 1;
     gradc_progress_open(&f.progress, o->quiet ? NULL : stderr);
     int status = begin_state(&f, e);
+    if (!status && o->out) status = gradc_atomic_check(o->out, e); /* not after an epoch of hours */
     if (!status) status = open_data(&f, true, e);
     if (!status) status = check_position(&f, e);
     if (!status) label_metrics(&f);
     if (!status) status = open_log(&f, e);
-    int64_t first = f.at.step;
+    f.first = f.at.step;
     f.began = gradc_seconds();
     if (!status) status = train(&f, e);
     gradc_progress_break(&f.progress);
-    if (!status) answer(&f, first, out);
+    if (!status) answer(&f, out);
+    if (!status && !epochs_done(&f) && signal_seen(&f)) tell_stopped(&f);
     close_all(&f);
     return status;
 }

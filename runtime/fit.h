@@ -3,6 +3,7 @@
 #ifndef GRADC_FIT_H
 #define GRADC_FIT_H
 #include "data.h"
+#include <signal.h>
 #include "trainer.h"
 
 /* What the command line says; 0 or NULL: not said. */
@@ -20,7 +21,15 @@ typedef struct GradcFit {
     int64_t threads;              /* of an executable; 0: all there are */
     uint64_t seed;
     bool seeded, resume, save_best, quiet, json;
+    const volatile sig_atomic_t *stop; /* a signal's number, as soon as training is to end: after the step under way, with a
+                                          checkpoint; NULL: nobody asks */
 } GradcFit;
+
+/* For programs whose only business is to train: the first SIGINT, SIGTERM or SIGHUP makes o->stop say so, a second one ends the
+   process as ever. What is ignored (nohup) stays ignored. */
+void gradc_stop_on_signals(GradcFit *o);
+/* When one has come, the process ends by it now, as its parent expects; else nothing happens. */
+void gradc_stop_end(const GradcFit *o);
 
 /* One option of a verb, its name without dashes; value NULL: none was given. Answers 0, an exit status, or -1: the verb has no such
    option. */
@@ -29,7 +38,8 @@ typedef struct GradcFitOption { const char *name, *value, *verbs, *doc; } GradcF
 GradcFitOption gradc_fit_option_at(int i); /* NULL name: past the last */
 bool gradc_fit_option_of(const char *verb, GradcFitOption o); /* is it one of the verb's? */
 
-/* Trains. Ends with one line on f: loss, metrics, seconds, steps a second. Progress goes to stderr. */
+/* Trains. Ends with one line on f: loss, metrics, seconds, steps a second. Progress goes to stderr, and there a run that was
+   stopped says what it has saved. */
 int gradc_fit(const GradcTrainer *t, const GradcFit *o, FILE *f, GradcError *e);
 /* Loss and metrics over all of o->data, one line on f (or a JSON document). */
 int gradc_evaluate(const GradcTrainer *t, const GradcFit *o, FILE *f, GradcError *e);

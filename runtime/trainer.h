@@ -23,6 +23,12 @@ typedef struct GradcState {
     size_t offset;    /* bytes from the start of the state */
 } GradcState;
 
+/* What whole numbers of data may be: 0..limit-1 (classes, rows of an embedding), or `ignored`. */
+typedef struct GradcLimit {
+    const char *port;
+    int64_t limit, ignored; /* ignored 0: nothing besides */
+} GradcLimit;
+
 typedef struct GradcTrainer {
     const char *name, *version;
     const GradcProgram *init;       /* seed (i64) -> every state */
@@ -37,6 +43,8 @@ typedef struct GradcTrainer {
     size_t state_bytes;
     const char *batch_symbol;       /* the open size that is the batch; NULL: one sample a step */
     const char *target;             /* the port of step and eval that takes what is to be learned; the last data port */
+    int nlimits;
+    const GradcLimit *limits;       /* of data ports; for every program that has them */
     const char *optimizer, *loss;   /* as the description says, for people */
     int64_t batch, epochs;          /* what the description says; 0: nothing */
 } GradcTrainer;

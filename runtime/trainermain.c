@@ -87,7 +87,12 @@ static int run_verb(const GradcTrainer *t, Words *w, GradcError *e) {
     bool run = !strcmp(verb, "run");
     if (w->fit.threads) gradc_set_threads((int)(w->fit.threads < 4096 ? w->fit.threads : 4096));
     if (!run && w->nrest) return gradc_error(e, 601, "--help lists the options", "what is %.80s?", w->rest[0]);
-    if (!strcmp(verb, "train")) return gradc_fit(t, &w->fit, stdout, e);
+    if (!strcmp(verb, "train")) {
+        gradc_stop_on_signals(&w->fit);
+        int status = gradc_fit(t, &w->fit, stdout, e);
+        if (!status) gradc_stop_end(&w->fit);
+        return status;
+    }
     if (!strcmp(verb, "eval")) return gradc_evaluate(t, &w->fit, stdout, e);
     if (!run)
         return gradc_error(e, 601, "train, eval or run; --help says more",

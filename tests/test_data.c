@@ -117,8 +117,8 @@ static void idx_fills(void **state) {
     assert_int_equal(gradc_data_fits(d, 1, GRADC_F32, 2, narrow, 0, &err), 1);
     assert_int_equal(gradc_data_fits(d, 0, GRADC_F32, 2, odd, 0, &err), 1);
     assert_non_null(strstr(err.text, "u8[2,2]"));
-    assert_int_equal(gradc_data_limit(d, 1, 3, &err), 0);
-    assert_int_equal(gradc_data_limit(d, 1, 2, &err), 1);
+    assert_int_equal(gradc_data_limit(d, 1, 3, 0, &err), 0);
+    assert_int_equal(gradc_data_limit(d, 1, 2, 0, &err), 1);
     assert_non_null(
         strstr(err.text, "train-labels-idx1-ubyte: record 0 (byte 8): label 2 of y is not in 0..1"));
     GradcTensor *all[] = {&x, &flat, &same, &y, &hot, &column, &second};

@@ -289,8 +289,14 @@ static void put_states(Face *f) {
         text_printf(t, ", %d, %d, %d, %s, %zu},\n", s->kind, s->dtype, s->rank,
                     s->rank ? gd_format(f->c, "state%d", i) : "NULL", s->offset);
     }
+    text_put(t, "    {NULL, 0, 0, 0, NULL, 0}};\nstatic const GradcLimit limits[] = {\n");
+    for (int i = 0; i < r->nlimits; i++) {
+        text_put(t, "    {");
+        put_name(t, r->limits[i].port);
+        text_printf(t, ", %lld, %lld},\n", (long long)r->limits[i].limit, (long long)r->limits[i].ignored);
+    }
     text_printf(t,
-                "    {NULL, 0, 0, 0, NULL, 0}};\nconst GradcTrainer %s_trainer = {\n    .name = \"%s\", "
+                "    {NULL, 0, 0}};\nconst GradcTrainer %s_trainer = {\n    .name = \"%s\", "
                 ".version = \"%s\",\n",
                 f->P, f->P, r->version);
     for (int k = 0; k < UNITS; k++)
@@ -301,6 +307,7 @@ static void put_states(Face *f) {
     text_printf(t, "    .nstates = %d, .states = states, .state_bytes = %zu,\n    .target = ", r->nstates,
                 r->state_bytes);
     put_name(t, r->target);
+    text_printf(t, ", .nlimits = %d, .limits = limits", r->nlimits);
     if (r->batch_symbol) text_put(t, ", .batch_symbol = "), put_name(t, r->batch_symbol);
     text_put(t, ", .optimizer = "), put_name(t, r->optimizer);
     text_put(t, ", .loss = "), put_name(t, r->loss);

@@ -11,7 +11,9 @@ int cli_train(Cli *c) {
     c->fit.quiet = c->quiet;
     c->fit.json = c->json;
     c->fit.data = c->data;
+    gradc_stop_on_signals(&c->fit);
     status = gradc_fit(t, &c->fit, stdout, &e);
+    if (!status) gradc_stop_end(&c->fit);
     return status ? cli_error(c, &e) : 0;
 }
 

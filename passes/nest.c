@@ -59,6 +59,21 @@ bool access_stride(Ctx *c, const Access *a, Var *v, int64_t *stride) {
     return expr_affine(c, a->at, v, &base, &step) && is_int(step, stride);
 }
 
+typedef struct Change { const Buf *root; const Expr *e; bool found; } Change;
+static bool changes(void *arg, Stmt *s) {
+    Change *k = arg;
+    bool stores = s->buf && s->kind != S_DECL && buf_root(s->buf) == k->root;
+    k->found |= stores || (s->from && buf_root(s->from) == k->root) || (s->var && expr_uses(k->e, s->var));
+    return !k->found;
+}
+
+bool stmt_changes(Stmt *s, const Buf *root, const Expr *e) {
+    Change k = {root, e, false};
+    Block one = {&s, 1, 1};
+    block_walk(&one, changes, &k);
+    return k.found;
+}
+
 /* ---- copies ---- */
 
 void block_copy(Program *p, const Block *from, Block *to, Map *vars) {

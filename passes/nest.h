@@ -19,6 +19,8 @@ void nest_accesses(Program *p, Block *b, Accesses *out);
 bool nest_controls(Ctx *c, Block *b, Var *v);
 /* The distance in elements between neighbouring values of v: true and a number, or false. */
 bool access_stride(Ctx *c, const Access *a, Var *v, int64_t *stride);
+/* Does s store into root's storage, or make a variable that stands in e? */
+bool stmt_changes(Stmt *s, const Buf *root, const Expr *e);
 /* A copy of the block with variables replaced (Map of Var to Expr; buffers declared inside are copied too). */
 void block_copy(Program *p, const Block *from, Block *to, Map *vars);
 /* A chain of free loops, each the only statement of the one around it; returns the innermost body. */

@@ -171,21 +171,7 @@ static bool pays(Pack *t, const Shape *s, int64_t times) {
     return far && size > t->m->l1 / 2 && times >= READ_ROWS;
 }
 
-typedef struct Change { const Buf *root; const Expr *e; bool found; } Change;
-static bool changes(void *arg, Stmt *s) {
-    Change *k = arg;
-    bool stores = s->buf && s->kind != S_DECL && buf_root(s->buf) == k->root;
-    k->found |= stores || (s->from && buf_root(s->from) == k->root) || (s->var && expr_uses(k->e, s->var));
-    return !k->found;
-}
-
-/* Does s change the source, or make a variable that stands in e? */
-static bool changed_by(Stmt *s, const Shape *shape, const Expr *e) {
-    Change k = {buf_root((Buf *)shape->buf), e, false};
-    Block one = {&s, 1, 1};
-    block_walk(&one, changes, &k);
-    return k.found;
-}
+static bool changed_by(Stmt *s, const Shape *shape, const Expr *e) { return stmt_changes(s, buf_root((Buf *)shape->buf), e); }
 
 /* The outermost level at which the source has its values. */
 static int level_for(Pack *t, const Shape *s) {
@@ -305,11 +291,14 @@ static void pack_block(Pack *t, Block *b) {
     }
 }
 
-/* A loop in order around free ones. */
+/* A loop in order around free ones that are no register tile: blocks of a long reduction. */
 static bool around_free(const Stmt *s) {
     bool some = false;
     if (s->kind != S_FOR || s->free || s->mode != L_SERIAL) return false;
-    for (int i = 0; i < s->body.n; i++) some |= s->body.v[i]->kind == S_FOR && (s->body.v[i]->free || around_free(s->body.v[i]));
+    for (int i = 0; i < s->body.n; i++) {
+        const Stmt *in = s->body.v[i];
+        some |= in->kind == S_FOR && ((in->free && in->mode == L_SERIAL) || around_free(in));
+    }
     return some;
 }
 

@@ -160,12 +160,41 @@ static Value *slice_of_concat(Graph *g, Node *n, Node *concat) {
     return NULL;
 }
 
+/* Part of a product that nothing else reads, cut along one axis that one operand alone has: the product of a part. */
+static Value *slice_of_contract(Graph *g, Node *n, Node *contract) {
+    Ctx *c = g->c;
+    Value *y = n->in[0], *in[2] = {contract->in[0], contract->in[1]};
+    Expr **start = node_attr(n, "start")->dims, **size = node_attr(n, "size")->dims,
+         **step = node_attr(n, "step")->dims;
+    int cut = -1;
+    for (int i = 0; i < y->rank; i++) {
+        if (size[i] == y->dim[i]) continue;
+        if (cut >= 0) return NULL;
+        cut = i;
+    }
+    int operand, axis;
+    if (y->uses > 1 || cut < 0 || !contract_free_axis(contract, cut, &operand, &axis)) return NULL;
+    Expr *from[MAX_RANK], *by[MAX_RANK], *take[MAX_RANK];
+    for (int i = 0; i < in[operand]->rank; i++) {
+        from[i] = i == axis ? start[cut] : expr_int(c, 0);
+        take[i] = i == axis ? size[cut] : in[operand]->dim[i];
+        by[i] = i == axis ? step[cut] : expr_int(c, 1);
+    }
+    in[operand] = build_slice(g, in[operand], from, take, by);
+    Node *part = node_begin(g, "contract");
+    for (int i = 0; i < 2; i++) node_input(part, in[i]);
+    memcpy(part->attr, contract->attr, MAX_ATTRS * sizeof *part->attr);
+    return node_finish(part);
+}
+
 static Value *slices(Graph *g, Node *n) {
     Ctx *c = g->c;
     Expr **start = node_attr(n, "start")->dims, **size = node_attr(n, "size")->dims,
          **step = node_attr(n, "step")->dims;
-    Node *first = made_by(n->in[0], "slice"), *concat = made_by(n->in[0], "concat");
+    Node *first = made_by(n->in[0], "slice"), *concat = made_by(n->in[0], "concat"),
+         *contract = made_by(n->in[0], "contract");
     if (concat) return slice_of_concat(g, n, concat);
+    if (contract) return slice_of_contract(g, n, contract);
     if (!first) return build_slice(g, n->in[0], start, size, step) == n->in[0] ? n->in[0] : NULL;
     Expr *from[MAX_RANK], *by[MAX_RANK];
     for (int i = 0; i < n->in[0]->rank; i++) {

@@ -10,7 +10,15 @@
      for m in 16, n in 1 { reg acc[8,3,16]; ...; for k in 32: unroll i in 8, j in 3: vector l in 16: acc[i,j,l] = fma(a[8*m+i,k], b[..], ..) */
 #include "tile.h"
 
-typedef struct Tiler { Program *p; Ctx *c; const PassOptions *o; Stmt *nest; bool done; } Tiler;
+enum { MAX_AROUND = 32 };
+
+typedef struct Tiler {
+    Program *p;
+    Ctx *c;
+    const PassOptions *o;
+    Stmt *nest, *around[MAX_AROUND]; /* loops and branches around the nest, outermost first */
+    int naround;
+} Tiler;
 
 /* ---- axes: split where a division takes them apart, merged where memory does not tell them apart ---- */
 
@@ -132,8 +140,29 @@ static void merge_axes(Tiler *t, Stmt *top) {
 
 /* ---- the plan ---- */
 
+static bool loop_from_zero(void *arg, Stmt *s) {
+    Walk *w = arg;
+    if (s->kind == S_FOR) map_putp(w->arg, s->var, expr_int(w->c, 0));
+    return true;
+}
+
+/* How often loops around the nest run it over the same values at the same places. */
+static int64_t runs_again(Tiler *t, const Access *a) {
+    int64_t times = 1;
+    if (!t->naround) return 1;
+    Walk own = {.c = t->c, .arg = map_new(t->c)};
+    block_walk(&t->nest->body, loop_from_zero, &own);
+    Expr *base = expr_subst(t->c, a->at, own.arg);
+    for (int i = t->naround - 1; i >= 0; i--) {
+        Stmt *s = t->around[i];
+        if (s->kind != S_FOR || times > INT32_MAX || stmt_changes(s, buf_root(a->buf), base)) break;
+        times *= trip_guess(s->e);
+    }
+    return times;
+}
+
 /* May `pack` copy what is read, because lanes along v are apart? Constants; and what the nest only reads, at places that its
-   loops alone decide, if it reads them again. */
+   loops alone decide, if they or loops around the nest read them again. */
 static Search not_loops(void *arg, Expr *e) {
     (void)arg;
     bool decided = e->kind == E_VAR && (e->var->kind == V_LET || (e->var->kind == V_SYM && e->var->data));
@@ -143,13 +172,13 @@ static Search not_loops(void *arg, Expr *e) {
 static bool packable(Tiler *t, const Accesses *acc, const Access *a, int n, Stmt *const *loops) {
     enum { READ_AGAIN = 4 };
     const Buf *root = buf_root(a->buf);
-    int64_t times = 1;
     if (a->mask) return false;
     if (a->buf->space == SP_CONST) return true;
     if (!a->inner || (root->space != SP_IN && root->space != SP_OUT && root->space != SP_ARENA)) return false;
     if (expr_search(t->c, a->at, not_loops, NULL)) return false;
     for (int i = 0; i < acc->n; i++)
         if (!acc->v[i].load && buf_root(acc->v[i].buf) == root) return false;
+    int64_t times = runs_again(t, a);
     for (int i = 0; i < n; i++)
         if (!expr_uses(a->at, loops[i]->var) && times < READ_AGAIN) times *= trip_guess(loops[i]->e);
     return times >= READ_AGAIN;
@@ -207,14 +236,16 @@ static int64_t reduction_trips(const Block *b) {
 
 static const char *describe(Tiler *t, const Plan *plan) {
     Text *s = text_new(t->c);
-    text_put(s, "tile");
+    const char *between = "tile ";
     for (int i = 0; i < plan->n; i++) {
         const Axis *a = &plan->axis[i];
-        if (a->rows) text_printf(s, " %lld %s x", (long long)a->rows, a->var->name);
+        if (!a->rows) continue;
+        text_printf(s, "%s%lld %s", between, (long long)a->rows, a->var->name);
+        between = " x ";
     }
     for (int i = 0; i < plan->n; i++) {
         const Axis *a = &plan->axis[i];
-        if (a->vectors) text_printf(s, " %d vectors of %d %s", a->vectors, plan->lanes, a->var->name);
+        if (a->vectors) text_printf(s, "%s%d vectors of %d %s", between, a->vectors, plan->lanes, a->var->name);
     }
     text_put(s, " (cost model)");
     return s->s;
@@ -308,6 +339,24 @@ static bool plan_turn(Tiler *t, Plan *plan, Stmt *top, Block **body) {
     return true;
 }
 
+/* A reduction without an axis for vectors: elements side by side, so that one need not wait for the sums of another. */
+static bool plan_chains(Tiler *t, Plan *plan, Stmt *top, Block **body) {
+    enum { CHAINS = 8 };
+    Stmt *loops[MAX_AXES];
+    int n, across = -1;
+    *body = nest_chain(top, MAX_AXES, loops, &n);
+    if (!has_loop(*body) || !sink_possible(t->c, *body, false)) return false;
+    for (int i = 0; i < n; i++)
+        if (trip_guess(loops[i]->e) > 1 && !nest_controls(t->c, *body, loops[i]->var)) across = i;
+    if (across < 0) return false;
+    plan->n = n;
+    plan->lanes = 1;
+    for (int i = 0; i < n; i++) plan->axis[i] = (Axis){.var = loops[i]->var, .trip = loops[i]->e};
+    int64_t trip = trip_guess(loops[across]->e);
+    plan->axis[across].rows = trip < CHAINS ? trip : CHAINS;
+    return true;
+}
+
 static void tile_block(Tiler *t, Block *b) {
     Block out = {0};
     for (int i = 0; i < b->n; i++) {
@@ -322,7 +371,7 @@ static void tile_block(Tiler *t, Block *b) {
                 for (int k = 0; k < blocks.n; k++) vec_push(t->c, &out, blocks.v[k]);
                 continue;
             }
-            if (plan_nest(t, &plan, s, &body) || plan_turn(t, &plan, s, &body)) {
+            if (plan_nest(t, &plan, s, &body) || plan_turn(t, &plan, s, &body) || plan_chains(t, &plan, s, &body)) {
                 sink_nest(t->p, &plan, body, &out);
                 if (t->nest && (!t->nest->nest->schedule || has_loop(body))) t->nest->nest->schedule = describe(t, &plan);
                 continue;
@@ -335,17 +384,27 @@ static void tile_block(Tiler *t, Block *b) {
     *b = out;
 }
 
-static bool tile_nest(void *arg, Stmt *s) {
-    Tiler *t = arg;
-    if (s->kind != S_NEST) return true;
-    t->nest = s;
-    split_all(t, &s->body);
-    tile_block(t, &s->body);
-    gd_check_time(t->c);
-    return false;
+static void tile_level(Tiler *t, Block *b) {
+    for (int i = 0; i < b->n; i++) {
+        Stmt *s = b->v[i];
+        if (s->kind == S_NEST) {
+            t->nest = s;
+            split_all(t, &s->body);
+            tile_block(t, &s->body);
+            gd_check_time(t->c);
+            continue;
+        }
+        bool deep = t->naround == MAX_AROUND; /* the outermost ones are forgotten: fewer runs are counted */
+        if (deep) memmove(t->around, t->around + 1, (MAX_AROUND - 1) * sizeof *t->around);
+        t->naround -= deep;
+        t->around[t->naround++] = s;
+        tile_level(t, &s->body);
+        tile_level(t, &s->other);
+        t->naround--;
+    }
 }
 
 void pass_tile(Program *p, const PassOptions *o) {
     Tiler t = {.p = p, .c = p->c, .o = o};
-    block_walk(&p->body, tile_nest, &t);
+    tile_level(&t, &p->body);
 }

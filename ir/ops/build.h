@@ -27,6 +27,8 @@ Value *build_squeeze(Graph *g, Value *x, int axis);   /* without that axis, whos
 Value *build_unsqueeze(Graph *g, Value *x, int axis); /* with a new axis of size 1 there */
 /* Sums of products over axis ka of a and kb of b; the first nbatch axes of both are batches. */
 Value *build_contract(Graph *g, Value *a, Value *b, int nbatch, int64_t ka, int64_t kb);
+/* The axis of y is a free axis of which input, and which one there? false: a batch axis. */
+bool contract_free_axis(const Node *n, int y_axis, int *operand, int *axis);
 Value *build_matmul(Graph *g, Value *a, Value *b);    /* numpy's matrix product */
 
 /* An axis of a tensor of that rank, negative from the end; -1 after an error. */

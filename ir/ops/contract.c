@@ -96,6 +96,15 @@ static Expr *contract_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     return dt_small(dt) ? expr_cast(L->c, sum, dt) : sum;
 }
 
+bool contract_free_axis(const Node *n, int y_axis, int *operand, int *axis) {
+    Roles r[2] = {roles(n, 0), roles(n, 1)};
+    int i = y_axis - r[0].nbatch;
+    if (i < 0) return false;
+    *operand = i >= r[0].nfree;
+    *axis = r[*operand].free[*operand ? i - r[0].nfree : i];
+    return true;
+}
+
 static bool all_inputs(const Node *n, int i) { (void)n; (void)i; return true; }
 
 /* The cotangent of input i: a product of dy and the other input over the other's free axes. first: dy comes first. */

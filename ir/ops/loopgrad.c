@@ -40,7 +40,12 @@ static Value *element(Graph *g, Value *x, Expr *at) {
     return build_squeeze(g, build_slice_axis(g, x, 0, at, expr_int(g->c, 1)), 0);
 }
 
-static bool in_region(const Back *k, const Value *v) { return (v->def && v->def->graph == k->b) || map_getp(k->origin, v); }
+/* Made by the backward region, or carried into an iteration. */
+static bool in_region(const Back *k, const Value *v) {
+    bool carried = false;
+    for (int i = 0; i < k->carried.n; i++) carried |= k->carried.v[i] == v;
+    return carried || (v->def && v->def->graph == k->b) || map_getp(k->origin, v);
+}
 
 static bool local(const Graph *b, Var *iter, Expr *e) {
     static const Attr none = {.kind = AT_SYMS};

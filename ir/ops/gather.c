@@ -8,6 +8,7 @@
 #include "export.h"
 #include "grad.h"
 #include "lower.h"
+#include "scatter.h"
 
 static bool all_inputs(const Node *n, int i) { (void)n; (void)i; return true; }
 
@@ -237,8 +238,7 @@ static void gather_nd_grad(Grad *G, Node *n, Value *const *dy) {
 
 /* ---- scatter ---- */
 
-/* How an update meets what is there: E_SELECT stands for taking its place; false when there is no such word. */
-static bool combination(const Node *n, ExprKind *op) {
+bool scatter_combination(const Node *n, ExprKind *op) {
     static const struct { const char *name; ExprKind op; } words[] = {
         {"none", E_SELECT}, {"add", E_ADD}, {"mul", E_MUL}, {"max", E_MAX}, {"min", E_MIN}};
     const char *s = attr_string(n, "reduction");
@@ -253,7 +253,7 @@ static bool combination(const Node *n, ExprKind *op) {
 static bool scatter_fits(Node *n) {
     const Value *x = n->in[0], *u = n->in[2];
     ExprKind op;
-    if (!combination(n, &op)) {
+    if (!scatter_combination(n, &op)) {
         node_error(n, 204, "none, add, mul, min or max", "attribute reduction: \"%s\"",
                    gd_escape(n->graph->c, attr_string(n, "reduction"), strlen(attr_string(n, "reduction"))));
         return false;
@@ -280,7 +280,7 @@ static void update(Lower *L, Node *n, Expr *const *at, Expr *u) {
     ExprKind op = E_SELECT;
     Buf *y = lower_buf(L, n->out[0]);
     DType dt = n->out[0]->dt, wide = dt_small(dt) ? F32 : dt;
-    combination(n, &op);
+    scatter_combination(n, &op);
     if (op == E_SELECT) { lower_store(L, y, at, u); return; }
     if (dt == BOOL) op = op == E_ADD || op == E_MAX ? E_OR : E_AND;
     Expr *sum = expr2(c, op, expr_cast(c, lower_load(L, y, at), wide), expr_cast(c, u, wide));
@@ -323,29 +323,6 @@ static void scatter_elements_lower(Lower *L, Node *n) {
     lower_close(L, x->rank + 1);
 }
 
-/* Of updates that replaced, x's share is what was not replaced; of added ones, everything. */
-static void scatter_elements_grad(Grad *G, Node *n, Value *const *dy) {
-    Graph *g = G->g;
-    ExprKind op = E_SELECT;
-    const Value *i = n->in[1], *u = n->in[2];
-    combination(n, &op);
-    if (op != E_SELECT && op != E_ADD) {
-        node_error(n, 404, "reductions none and add have one", "a scatter with this reduction has no gradient");
-        return;
-    }
-    Value *index = build_broadcast(g, n->in[1], i->rank, u->dim), *dx = dy[0];
-    if (op == E_SELECT) {
-        Value *zero = build_broadcast(g, const_scalar(g, u->dt, 0), u->rank, u->dim);
-        dx = scatter_into(g, dx, n->in[1], zero, axis_of(n), "none");
-    }
-    Node *du = node_begin(g, "gather_elements");
-    node_input(du, dy[0]);
-    node_input(du, index);
-    node_int(du, "axis", axis_of(n));
-    grad_add(G, n->in[0], dx);
-    grad_add(G, n->in[2], node_finish(du));
-}
-
 static void scatter_nd_shape(Node *n) {
     Ctx *c = n->graph->c;
     const Value *x = n->in[0], *u = n->in[2];
@@ -382,20 +359,6 @@ static void scatter_nd_lower(Lower *L, Node *n) {
     }
     update(L, n, at, lower_elem(L, u, k));
     lower_close(L, u->rank + 1);
-}
-
-static void scatter_nd_grad(Grad *G, Node *n, Value *const *dy) {
-    Graph *g = G->g;
-    ExprKind op = E_SELECT;
-    int64_t batch = attr_int(n, "batch_dims");
-    combination(n, &op);
-    if (op != E_SELECT && op != E_ADD) {
-        node_error(n, 404, "reductions none and add have one", "a scatter with this reduction has no gradient");
-        return;
-    }
-    Value *zero = zeros_like(g, n->in[2]);
-    grad_add(G, n->in[0], op == E_ADD ? dy[0] : tuple_node(g, "scatter_nd", dy[0], n->in[1], zero, batch, "none"));
-    grad_add(G, n->in[2], tuple_node(g, "gather_nd", dy[0], n->in[1], NULL, batch, NULL));
 }
 
 /* ---- rows that data moves as a whole: TensorScatter, ReverseSequence ---- */
@@ -703,11 +666,11 @@ const Op gd_ops_gather[] = {
      .doc = "Elements or slices of x at tuples of positions, which lie along the last axis of the indices."},
     {.name = "scatter_elements", .export = export_writer, SCATTER, .attrs = {{"axis", AT_INT, 0, false}, {"reduction", AT_STRING, 0, false}},
      .onnx = "ScatterElements", .import = import_scatter_elements, .shape = scatter_elements_shape,
-     .lower = scatter_elements_lower, .grad = scatter_elements_grad,
+     .lower = scatter_elements_lower, .grad = scatter_grad,
      .doc = "x with updates put (or combined) where gather_elements would read."},
     {.name = "scatter_nd", .export = export_writer, SCATTER, .attrs = {{"batch_dims", AT_INT, 0, false}, {"reduction", AT_STRING, 0, false}},
      .onnx = "ScatterND", .import = import_scatter_nd, .shape = scatter_nd_shape, .lower = scatter_nd_lower,
-     .grad = scatter_nd_grad, .doc = "x with updates put (or combined) where gather_nd would read."},
+     .grad = scatter_grad, .doc = "x with updates put (or combined) where gather_nd would read."},
     {.name = "cache_update", .export = export_cache_update, .kind = OP_GATHER, .in = "x u at?", .out = "y",
      .attrs = {{"axis", AT_INT, -2, false}, {"circular", AT_INT, 0, false}}, .shape = cache_shape, .elem = cache_elem, .grad = cache_grad,
      .doc = "x with u written along an axis, from a position of each batch on; circular: past the end it goes on at the start."},

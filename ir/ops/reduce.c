@@ -289,13 +289,20 @@ static void cumsum_grad(Grad *G, Node *n, Value *const *dy) {
     grad_add(G, n->in[0], running(G->g, "cumsum", dy[0], running_axis(n), exclusive, !reverse));
 }
 
-/* dx_i = sum over the outputs that x_i is a factor of, of dy * y, over x_i: defined where no element is
-   zero. */
+/* dx_i is the sum over the outputs that x_i is a factor of, of dy times the product of their other factors: of dy * y, over x_i.
+   The first 0 on the way has the products in which 1 stands for it; a later one has none. */
 static void cumprod_grad(Grad *G, Node *n, Value *const *dy) {
     Graph *g = G->g;
+    Value *x = n->in[0], *zero = const_scalar(g, x->dt, 0), *one = const_scalar(g, x->dt, 1);
+    int axis = running_axis(n);
     bool exclusive = attr_int(n, "exclusive") != 0, reverse = attr_int(n, "reverse") != 0;
-    Value *sum = running(g, "cumsum", make(g, "mul", dy[0], n->out[0]), running_axis(n), exclusive, !reverse);
-    grad_add(G, n->in[0], make(g, "div", sum, n->in[0]));
+    Value *none = make(g, "equal", x, zero), *seen = running(g, "cumsum", build_cast(g, none, I64), axis, false, reverse);
+    Value *first = make(g, "and", none, make(g, "equal", seen, const_scalar(g, I64, 1)));
+    Value *product = running(g, "cumprod", make(g, "where", first, one, x), axis, exclusive, reverse);
+    Value *sum = running(g, "cumsum", make(g, "mul", dy[0], n->out[0]), axis, exclusive, !reverse);
+    Value *of_first = running(g, "cumsum", make(g, "mul", dy[0], product), axis, exclusive, !reverse);
+    Value *other = make(g, "where", none, zero, make(g, "div", sum, make(g, "where", none, one, x)));
+    grad_add(G, x, make(g, "where", first, of_first, other));
 }
 
 /* ---- ONNX ---- */

@@ -346,7 +346,7 @@ static void import_upsample(Import *n) {
             given = old;
             ngiven = 4;
         }
-        float *data = gd_new_array(g->c, float, ngiven ? ngiven : 1);
+        float *data = gd_alloc_aligned(g->c, (size_t)(ngiven ? ngiven : 1) * sizeof *data);
         for (int i = 0; i < ngiven; i++) data[i] = (float)given[i];
         scales = graph_const(g, F32, 1, (int64_t[]){ngiven}, data);
     }

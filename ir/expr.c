@@ -8,9 +8,17 @@
 
 enum { MAX_ARGS = 32 };
 
+/* What was once found out about a and b: index.h. */
+typedef struct Fact {
+    const Expr *a, *b;
+    Expr *answer;
+    uint32_t about;
+} Fact;
+
 typedef struct Table {
     Expr **slots;
-    uint32_t n, cap, mark;
+    Fact *facts;
+    uint32_t n, cap, nfacts, fact_cap, mark;
     int vars;
 } Table;
 
@@ -20,6 +28,8 @@ static Table *table(Ctx *c) {
         Table *t = gd_new(c, Table);
         t->cap = 1024;
         t->slots = gd_new_array(c, Expr *, t->cap);
+        t->fact_cap = 1024;
+        t->facts = gd_new_array(c, Fact, t->fact_cap);
         *s = t;
     }
     return *s;
@@ -36,6 +46,7 @@ static void rehash(Ctx *c, Table *t) {
         while (t->slots[at]) at = (at + 1) & (t->cap - 1);
         t->slots[at] = old[i];
     }
+    gd_release(c, old);
 }
 
 /* The one place where an Expr is made. bits carries whatever leaf the kind has. */
@@ -68,6 +79,38 @@ Expr *expr_cons(Ctx *c, ExprKind kind, Type type, uint64_t bits, int n, Expr *co
     t->slots[at] = e;
     if (2 * t->n > t->cap) rehash(c, t);
     return e;
+}
+
+/* ---- what is known of expressions ---- */
+
+static Fact *fact_slot(const Table *t, uint32_t about, const Expr *a, const Expr *b) {
+    uint64_t h = (a->id * 0x9e3779b97f4a7c15u ^ (b ? b->id : 0)) * 0xff51afd7ed558ccdu + about * 0x100000001b3u;
+    uint32_t at = (uint32_t)(h ^ h >> 32) & (t->fact_cap - 1);
+    for (; t->facts[at].a; at = (at + 1) & (t->fact_cap - 1)) {
+        const Fact *f = &t->facts[at];
+        if (f->a == a && f->b == b && f->about == about) break;
+    }
+    return &t->facts[at];
+}
+
+bool expr_fact(Ctx *c, uint32_t about, const Expr *a, const Expr *b, Expr **answer) {
+    const Fact *f = fact_slot(table(c), about, a, b);
+    *answer = f->answer;
+    return f->a;
+}
+
+Expr *expr_learn(Ctx *c, uint32_t about, const Expr *a, const Expr *b, Expr *answer) {
+    Table *t = table(c);
+    *fact_slot(t, about, a, b) = (Fact){a, b, answer, about};
+    if (2 * ++t->nfacts <= t->fact_cap) return answer;
+    Fact *old = t->facts;
+    uint32_t n = t->fact_cap;
+    t->fact_cap *= 2;
+    t->facts = gd_new_array(c, Fact, t->fact_cap);
+    for (uint32_t i = 0; i < n; i++)
+        if (old[i].a) *fact_slot(t, old[i].about, old[i].a, old[i].b) = old[i];
+    gd_release(c, old);
+    return answer;
 }
 
 /* ---- leaves ---- */
@@ -223,7 +266,7 @@ Expr *expr_op(Ctx *c, ExprKind op, Type t, int n, Expr *const *args) {
     else if (op == E_SPLAT) e = t.lanes == 1 ? args[0] : NULL;
     else if (op == E_BITS) e = type_eq(t, at) ? args[0] : NULL;
     else if (op == E_NEG && args[0]->kind == E_NEG) e = args[0]->arg[0];
-    else if (at.dt == I64 && at.lanes == 1) e = index_op(c, op, args);
+    else if (at.dt == I64 && at.lanes == 1) e = index_op(c, op, n, args);
     else if (at.dt == BOOL) e = logic(c, op, args);
     return e ? e : expr_cons(c, op, t, 0, n, args);
 }

@@ -57,7 +57,8 @@ typedef struct Var Var;
 typedef struct Buf Buf; /* loop.h */
 
 typedef enum VarKind { V_SYM, V_LOOP, V_LET } VarKind;
-/* A name for one value. lo and hi (inclusive) bound an i64 variable; INT64_MAX means unbounded. */
+/* A name for one value. lo and hi (inclusive) bound an i64 variable; INT64_MAX means unbounded. They are set before any
+   expression is made of it: what is proved with them is remembered. */
 struct Var {
     VarKind kind;
     Type type;

@@ -9,13 +9,14 @@
    variable that end of its range that makes the whole smallest (n*H + h < N*H is seen although N has no
    number); and by writing each symbol as its least value plus something. A rule puts fewer terms, divisions
    or smaller divisors in place of what it finds, and proofs look at parts of what they are asked, with a
-   bound on the depth: so all of it ends. */
+   bound on the depth: so all of it ends. What was found is kept (expr_fact): a part that many expressions share is
+   looked at once. */
 #include "index.h"
 
 enum { MAX_TERMS = 64, MAX_FACTORS = 8, MAX_PROOF = 3 };
+enum { LOWER_BOUND = E_KINDS, UPPER_BOUND, PROOF }; /* facts, next to those about operators; PROOF + depth */
 
 static bool never_negative(Ctx *c, Expr *e, int depth);
-static Expr *divide(Ctx *c, ExprKind op, Expr *a, Expr *d);
 
 /* ---- canonical sums ---- */
 
@@ -138,7 +139,7 @@ static Expr *sum_expr(Ctx *c, const Sum *s) {
 
 /* The term t = o * (x fmod d); its partner is o * d * (x fdiv d), and both together are o * x. */
 static bool partner(Ctx *c, const Sum *s, const Term *t, int factor, Term *o, int *at) {
-    Expr *x = t->factor[factor]->arg[0], *d = t->factor[factor]->arg[1], *q = divide(c, E_FDIV, x, d);
+    Expr *x = t->factor[factor]->arg[0], *d = t->factor[factor]->arg[1], *q = expr_fdiv(c, x, d);
     bool full = false, found;
     int64_t k = 1;
     *o = *t;
@@ -308,8 +309,9 @@ static int64_t least(Ctx *c, const Expr *e) {
 
 /* ---- proofs ---- */
 
-/* A bound of e that no loop variable stands in, NULL when there is none. Each part is bounded by itself. */
-static Expr *bound(Ctx *c, Expr *e, bool upper) {
+static Expr *bound(Ctx *c, Expr *e, bool upper);
+
+static Expr *find_bound(Ctx *c, Expr *e, bool upper) {
     int64_t k, lo, hi;
     Expr *a, *b;
     switch (e->kind) {
@@ -364,6 +366,13 @@ static Expr *bound(Ctx *c, Expr *e, bool upper) {
     return lo == INT64_MIN ? NULL : expr_int(c, lo);
 }
 
+/* A bound of e that no loop variable stands in, NULL when there is none. Each part is bounded by itself. */
+static Expr *bound(Ctx *c, Expr *e, bool upper) {
+    uint32_t about = upper ? UPPER_BOUND : LOWER_BOUND;
+    Expr *b;
+    return expr_fact(c, about, e, NULL, &b) ? b : expr_learn(c, about, e, NULL, find_bound(c, e, upper));
+}
+
 /* With every variable v written as v.lo + v', v' >= 0: are all coefficients of the polynomial at least 0?
    Multiplying a term out, the coefficient of each subset of its primed factors collects the least values of
    the others. */
@@ -392,10 +401,9 @@ static bool positive_shifted(Ctx *c, const Expr *e) {
 
 static bool shown(Ctx *c, Expr *e) { return least(c, e) >= 0 || positive_shifted(c, e); }
 
-/* Is e >= 0 for all values of its variables? The last try takes a loop variable that several terms share, in
-   which e is affine with a stride of one sign, to the worse end of its range. */
-static bool never_negative(Ctx *c, Expr *e, int depth) {
-    if (is_const(e)) return (int64_t)e->bits >= 0;
+/* The last try takes a loop variable that several terms share, in which e is affine with a stride of one sign, to the
+   worse end of its range. */
+static bool prove(Ctx *c, Expr *e, int depth) {
     if (shown(c, e)) return true;
     Expr *low = bound(c, e, false), *base, *stride;
     if (low && low != e && shown(c, low)) return true;
@@ -413,6 +421,14 @@ static bool never_negative(Ctx *c, Expr *e, int depth) {
             return never_negative(c, linear(c, E_ADD, base, product(c, stride, last)), depth + 1);
         }
     return false;
+}
+
+/* Is e >= 0 for all values of its variables? */
+static bool never_negative(Ctx *c, Expr *e, int depth) {
+    Expr *yes;
+    if (is_const(e)) return (int64_t)e->bits >= 0;
+    if (expr_fact(c, PROOF + (uint32_t)depth, e, NULL, &yes)) return yes;
+    return expr_learn(c, PROOF + (uint32_t)depth, e, NULL, prove(c, e, depth) ? e : NULL);
 }
 
 bool expr_less(Ctx *c, Expr *a, Expr *b) {
@@ -500,15 +516,14 @@ static Expr *divide_rest(Ctx *c, ExprKind op, const Sum *s, Expr *r, int64_t k) 
     int64_t m, g;
     Expr *d = expr_int(c, k), *y, *b;
     if (r->kind == E_FMOD && is_int(r->arg[1], &m) && m > 0 && m % k == 0) {
-        if (op == E_FMOD) return divide(c, E_FMOD, r->arg[0], d); /* x % (k*j) % k = x % k */
-        return divide(c, E_FMOD, divide(c, E_FDIV, r->arg[0], d),
-                      expr_int(c, m / k)); /* x % (k*j) / k = x / k % j */
+        if (op == E_FMOD) return expr_fmod(c, r->arg[0], d); /* x % (k*j) % k = x % k */
+        return expr_fmod(c, expr_fdiv(c, r->arg[0], d), expr_int(c, m / k)); /* x % (k*j) / k = x / k % j */
     }
     if (op == E_FDIV && r->kind == E_FDIV && is_int(r->arg[1], &m) && m > 0 &&
         !__builtin_mul_overflow(m, k, &m))
-        return divide(c, E_FDIV, r->arg[0], expr_int(c, m)); /* x / m / k = x / (m*k) */
+        return expr_fdiv(c, r->arg[0], expr_int(c, m)); /* x / m / k = x / (m*k) */
     if (split_common(c, s, k, &g, &y, &b)) {                 /* (g*y + b) / (g*j) = y / j */
-        Expr *q = divide(c, op, y, expr_int(c, k / g));
+        Expr *q = expr2(c, op, y, expr_int(c, k / g));
         return op == E_FDIV ? q : linear(c, E_ADD, product(c, q, expr_int(c, g)), b);
     }
     return raw2(c, op, r, d);
@@ -612,7 +627,7 @@ static Expr *extreme(Ctx *c, ExprKind op, Expr *a, Expr *b) {
 
 /* ---- the door ---- */
 
-Expr *index_op(Ctx *c, ExprKind op, Expr *const *a) {
+static Expr *rules(Ctx *c, ExprKind op, Expr *const *a) {
     int64_t k;
     switch (op) {
     case E_ADD:
@@ -642,4 +657,10 @@ Expr *index_op(Ctx *c, ExprKind op, Expr *const *a) {
     case E_MAX: return extreme(c, op, a[0], a[1]);
     default: return NULL;
     }
+}
+
+Expr *index_op(Ctx *c, ExprKind op, int n, Expr *const *a) {
+    Expr *b = n > 1 ? a[1] : NULL, *e;
+    if (n > 2) return rules(c, op, a);
+    return expr_fact(c, op, a[0], b, &e) ? e : expr_learn(c, op, a[0], b, rules(c, op, a));
 }

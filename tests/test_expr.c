@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <cmocka.h>
 #include "loop.h"
 
@@ -290,6 +291,30 @@ static void shared_parts_are_walked_once(void **state) {
     gd_close(c);
 }
 
+/* The arena of a network whose sizes are open is made of sums and maxima of such products. Proofs about them repeat one
+   another, and are found once. */
+static void proofs_are_found_once(void **state) {
+    (void)state;
+    clock_t start = clock();
+    Ctx *c = gd_open(NULL);
+    Expr *n = expr_var(c, var_new(c, V_SYM, scalar(I64), "N", 1, INT64_MAX));
+    Expr *h = expr_var(c, var_new(c, V_SYM, scalar(I64), "H", 1, INT64_MAX));
+    Expr *w = expr_var(c, var_new(c, V_SYM, scalar(I64), "W", 1, INT64_MAX));
+    Expr *most = expr_int(c, 0), *one = expr_int(c, 1), *two = expr_int(c, 2), *many = expr_int(c, 16);
+    h = expr_fdiv(c, expr_add(c, h, one), two);
+    w = expr_fdiv(c, expr_add(c, w, one), two);
+    for (int i = 0; i < 20; i++) {
+        Expr *in = expr_mul(c, expr_sub(c, h, two), expr_sub(c, w, two)); /* a window's result, and a border */
+        Expr *out = expr_mul(c, expr_add(c, h, one), expr_add(c, w, one));
+        Expr *lines = expr_fdiv(c, expr_add(c, expr2(c, E_MAX, in, expr_int(c, 0)), expr_int(c, 15)), many);
+        most = expr2(c, E_MAX, most, expr_mul(c, n, expr_mul(c, i & 1 ? lines : out, expr_int(c, 64 << i))));
+        h = expr_fdiv(c, h, two);
+        w = expr_fdiv(c, w, two);
+    }
+    assert_true(clock() - start < 5 * CLOCKS_PER_SEC);
+    gd_close(c);
+}
+
 /* ---- evaluation ---- */
 
 static void small_floats(void **state) {
@@ -403,6 +428,7 @@ int main(void) {
                                        cmocka_unit_test(forms_that_passes_rely_on),
                                        cmocka_unit_test(casts_and_selects),
                                        cmocka_unit_test(shared_parts_are_walked_once),
+                                       cmocka_unit_test(proofs_are_found_once),
                                        cmocka_unit_test(small_floats),
                                        cmocka_unit_test(total_arithmetic),
                                        cmocka_unit_test(lanes_agree)};

@@ -16,7 +16,7 @@ enum { ROOM = 1 << 16 };
 typedef struct Ran { int status; char out[ROOM], err[ROOM]; } Ran; /* status -1: ended by a signal */
 static char binary[4096];                                          /* gradc, beside the test's own */
 
-static bool find_binary(void) {
+static inline bool find_binary(void) {
     ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 8);
     if (n < 0) return false;
     binary[n] = 0;
@@ -25,7 +25,7 @@ static bool find_binary(void) {
 }
 
 /* Opens both ends of a terminal, or of a pipe: what is written to ends[1] comes out of ends[0]. */
-static void open_ends(bool terminal, int ends[2]) {
+static inline void open_ends(bool terminal, int ends[2]) {
     struct termios raw;
     if (!terminal) {
         assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
@@ -40,7 +40,7 @@ static void open_ends(bool terminal, int ends[2]) {
 }
 
 /* Reads both until they end, in turns, so that the child never waits; what has no room is dropped. A terminal's end is EIO. */
-static void collect(const int fd[2], char *to[2]) {
+static inline void collect(const int fd[2], char *to[2]) {
     struct pollfd p[2] = {{fd[0], POLLIN, 0}, {fd[1], POLLIN, 0}};
     size_t n[2] = {0};
     while ((p[0].fd >= 0 || p[1].fd >= 0) && poll(p, 2, -1) > 0)
@@ -56,7 +56,7 @@ static void collect(const int fd[2], char *to[2]) {
 }
 
 /* terminal: stderr is one. */
-static void run_child(Ran *r, bool terminal, const char *const *argv) {
+static inline void run_child(Ran *r, bool terminal, const char *const *argv) {
     int o[2], e[2], status;
     pid_t pid;
     posix_spawn_file_actions_t fa;

@@ -41,14 +41,14 @@ static const char rnn_model[] = "model rnn\n"
                                 "    accumulate 2\n"
                                 "    batch 8\n";
 
-static void next_word(uint32_t counter[4], uint32_t word[4]) {
+static inline void next_word(uint32_t counter[4], uint32_t word[4]) {
     static const uint32_t key[2] = {7, 0};
     counter[0]++;
     gradc_philox(counter, key, word);
 }
 
 /* Class k has a bright row k. */
-static void make_images(const char *folder) {
+static inline void make_images(const char *folder) {
     static unsigned char x[16 + IMAGES * SIDE * SIDE], y[8 + IMAGES];
     char name[200];
     uint32_t counter[4] = {0}, word[4];
@@ -68,7 +68,7 @@ static void make_images(const char *folder) {
 }
 
 /* Raw records: f32[TIME, WIDTH], then the class, by which one column is higher. */
-static void make_sequences(const char *name) {
+static inline void make_sequences(const char *name) {
     static struct { float x[TIME * WIDTH]; int32_t y; } all[SEQUENCES];
     uint32_t counter[4] = {1u << 30}, word[4];
     for (int r = 0; r < SEQUENCES; r++) {
@@ -82,18 +82,18 @@ static void make_sequences(const char *name) {
 }
 
 /* SPECs of the two. */
-static const char *images_spec(void) {
+static inline const char *images_spec(void) {
     static char s[300];
     snprintf(s, sizeof s, "idx:%s", dir);
     return s;
 }
-static const char *sequences_spec(void) {
+static inline const char *sequences_spec(void) {
     static char s[300];
     snprintf(s, sizeof s, "raw:%s/sequences,x=f32[7,5],y=i32[]", dir);
     return s;
 }
 
-static int make_trained(void **state) {
+static inline int make_trained(void **state) {
     if (make_dir(state)) return -1;
     put("cnn.model", cnn_model, strlen(cnn_model));
     put("rnn.model", rnn_model, strlen(rnn_model));
@@ -103,7 +103,7 @@ static int make_trained(void **state) {
 }
 
 /* All bytes of a file of the directory; the caller frees them. */
-static char *bytes_of(const char *name, size_t *n) {
+static inline char *bytes_of(const char *name, size_t *n) {
     FILE *f = fopen(at(name), "rb");
     if (!f) fail_msg("%s is not there", name);
     char *p = malloc(1 << 22);
@@ -112,7 +112,7 @@ static char *bytes_of(const char *name, size_t *n) {
     return p;
 }
 
-static void same_files(const char *a, const char *b) {
+static inline void same_files(const char *a, const char *b) {
     size_t n, m;
     char *p = bytes_of(a, &n), *q = bytes_of(b, &m);
     if (n != m || memcmp(p, q, n)) fail_msg("%s and %s differ", a, b);

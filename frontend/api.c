@@ -244,9 +244,13 @@ static void check(Ctx *c, void *arg) {
 /* What is no model at all, a wrong option or a missing file keeps its own status. */
 static bool about_model(int code) { return (code > 200 && code < 500) || code == 105; }
 
+int session_check_status(const Gradc *g, int status, bool read) {
+    if (!status || !read || !gradc_problem_count(g)) return status;
+    return about_model(gradc_problem(g, 0).code) ? EXIT_UNSUPPORTED : status;
+}
+
 int gradc_check(Gradc *g) {
     Check k = {g, false};
     int status = session_run(g, check, &k);
-    if (!status || !k.read || !gradc_problem_count(g)) return status;
-    return about_model(gradc_problem(g, 0).code) ? EXIT_UNSUPPORTED : status;
+    return session_check_status(g, status, k.read);
 }

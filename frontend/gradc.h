@@ -109,6 +109,11 @@ int gradc_read_value(GradcTensor *t, const char *path, int dtype, GradcError *e)
    be compiled, else the status of the first problem. */
 int gradc_check(Gradc *g);
 
+/* Everything that would stop training: every node at which the gradient ends of something that has no other way to the loss, as
+   problems, all at once, each with a remedy. Without a loss every output has to have a gradient. What is only worth knowing
+   (parameters that the loss does not depend on) comes in words. Returns as gradc_check. */
+int gradc_check_train(Gradc *g, int *nnotes, const char *const **notes);
+
 typedef struct GradcInfoPort { const char *name, *type; } GradcInfoPort;
 typedef struct GradcInfoSymbol { const char *name; int64_t lo, hi; bool data; } GradcInfoSymbol; /* data: only the data decides it */
 typedef struct GradcInfoOp { const char *name; int64_t count; } GradcInfoOp;
@@ -141,6 +146,28 @@ typedef struct GradcCheck {
    ...). Values are equal within |a - e| <= atol + rtol |e|. n is 0: random inputs, and all back ends and thread counts are
    held against each other bit for bit. Returns 1 when a comparison failed. */
 int gradc_verify(Gradc *g, int n, const char *const *dirs, double rtol, double atol, int *nchecks, const GradcCheck **checks);
+
+/* A tensor's gradient held against differences. */
+typedef struct GradcGradRow {
+    const char *name, *kind;     /* kind: param, input */
+    const char *shape;           /* "[3,4]" */
+    int64_t elements, compared, kinks; /* compared: elements, and directions when there are many; kinks: of them, no errors */
+    bool ok;
+    double error;                /* the largest relative error */
+    double derived, difference;  /* there: what the compiler says, what differences say */
+    int64_t at;                  /* the element; -1: a direction */
+    const char *place;           /* "[1,2]" */
+} GradcGradRow;
+typedef struct GradcGradOptions {
+    const GradcArgs *values;     /* inputs; NULL, or those that are missing: random */
+    double rtol, atol;
+    uint64_t seed;               /* of first values, inputs and choices */
+    int64_t samples;             /* elements of a tensor that are compared at most */
+} GradcGradOptions;
+/* The gradient that the compiler derives, in double, against central differences: for every parameter and every input of
+   floats, of the loss that is described or an option's, else of a weighted sum of the outputs (about says which). Returns 1
+   when one is wrong. */
+int gradc_gradcheck(Gradc *g, const GradcGradOptions *o, int *n, const GradcGradRow **rows, const char **about);
 
 typedef struct GradcBench {
     int samples, threads;

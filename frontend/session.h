@@ -63,6 +63,8 @@ int session_run(Gradc *g, void (*body)(Ctx *, void *), void *arg);
 /* Keeps a copy of s as long as g; NULL when there is no memory. */
 const char *session_keep(Gradc *g, const char *s);
 
+/* What an action that checks a model ends with: 3 when the model was read, but is not what was asked for. */
+int session_check_status(const Gradc *g, int status, bool read);
 void build_begin(Build *b, Gradc *g, Ctx *c); /* target and options */
 void build_read(Build *b);                    /* the file: graph or program */
 void build_passes(Build *b);                  /* program; NULL when stop_after is a graph pass */

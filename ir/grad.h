@@ -18,6 +18,14 @@ Value *grad_filled(Graph *g, const Value *like, double with); /* a constant of l
    gradient on the way are errors (E404), all at once. */
 void graph_grad(Graph *g, Value *loss, int n, Value *const *of, Value **out);
 
+/* All floats of the graph become f64 (widen.c); what cannot is an error, all at once. */
+void graph_widen(Graph *g);
+/* What stands between the loss and n values (float) it depends on (gradpath.c): E404 for every node at which the gradient of
+   something that has no other way to the loss ends. Nodes that lose a part of a gradient, and values of which none is left,
+   are put in words into notes (may be NULL). */
+typedef VEC(const char *) GradNotes;
+void grad_path(Graph *g, Value *loss, int n, Value *const *of, GradNotes *notes);
+
 /* Its two halves, for ops with regions, over nodes from..to of a graph: outputs that depend on wanted values become wanted;
    cotangents are passed on, last node first (of G->g). */
 void grad_want(Grad *G, const Graph *g, int from, int to);

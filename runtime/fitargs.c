@@ -18,7 +18,7 @@ static const struct { GradcFitOption pub; Kind kind; size_t at; } options[] = {
     O("epochs", "N", COUNT, epochs, "train", "how often all of the data is seen"),
     O("batch", "N", COUNT, batch, "train eval", "samples of a step"),
     O("lr", "X", REAL, rate, "train", "base learning rate"),
-    O("seed", "N", SEED, seed, "train attack", "of first values, order and dropout (0)"),
+    O("seed", "N", SEED, seed, "train attack gradcheck", "of first values, order and dropout (0)"),
     O("max-steps", "N", COUNT, max_steps, "train", "end after so many steps"),
     O("early-stopping", "N", COUNT, early_stopping, "train", "end after N epochs without a better validation loss"),
     O("save-best", NULL, FLAG, save_best, "train", "keep the parameters of the best epoch too, in FILE.best"),

@@ -17,13 +17,14 @@ typedef struct Cli {
     const char *method;            /* attack: fgsm, pgd */
     double eps;                    /* attack: how far an element may move */
     int steps;
-    bool train;                    /* compile: the model as one that trains */
+    int64_t samples;               /* gradcheck: elements of a tensor */
+    bool train;                    /* compile, check: the model as one that trains */
     bool json, quiet, verbose, all, changed, full, time, profile, color;
 } Cli;
 
 /* A verb's work: the exit status. What it prints to stdout is the answer, whole or not at all where that is possible. */
 typedef int Verb(Cli *c);
-Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval, cli_export, cli_attack, cli_saliency;
+Verb cli_compile, cli_run, cli_ir, cli_check, cli_inspect, cli_verify, cli_bench, cli_ops, cli_train, cli_eval, cli_export, cli_attack, cli_saliency, cli_gradcheck;
 
 /* From now on the stage that an action is at stands on the last line of the terminal, and is gone when the action ends;
    nothing where stderr is no terminal, or with --quiet. */

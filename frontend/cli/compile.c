@@ -1,8 +1,7 @@
-/* The verbs that make or show code: compile, run, ir, check. */
+/* The verbs that make or show code: compile, run, ir. */
 #define _GNU_SOURCE
 #include "cli.h"
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -100,31 +99,4 @@ int cli_ir(Cli *c) {
     fputs(printed, stdout);
     if (!status && !*printed) fputs(text, stdout);
     return cli_problems(c, status);
-}
-
-/* ---- check ---- */
-
-int cli_check(Cli *c) {
-    int status = no_words(c);
-    if (status) return status;
-    status = gradc_check(c->g);
-    int n = gradc_problem_count(c->g);
-    if (!c->json) {
-        cli_problems(c, status);
-        if (!status && !c->quiet) printf("%s: ok\n", c->model);
-        return status;
-    }
-    json_t *list = json_array();
-    for (int i = 0; i < n; i++) {
-        GradcProblem p = gradc_problem(c->g, i);
-        char code[8];
-        snprintf(code, sizeof code, "E%04d", p.code);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s?, s:i}", "code", code, "title", p.title, "text", p.text, "help",
-                                              p.help, "status", p.status));
-    }
-    json_t *all = json_pack("{s:s, s:b, s:i, s:o}", "model", c->model, "ok", !status, "status", status, "problems", list);
-    json_dumpf(all, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(all);
-    return status;
 }

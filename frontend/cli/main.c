@@ -21,16 +21,18 @@ static const struct { const char *name, *words, *doc; Verb *run; bool json, mode
     {"eval", "MODEL --data SPEC --params FILE", "loss and metrics over all of the data", cli_eval, true, true},
     {"export", "MODEL --params FILE -o OUT.onnx", "write the trained model as ONNX, for inference", cli_export, false, true},
     {"attack", "fgsm|pgd MODEL NAME=VALUE ... --params FILE", "change an input a little so that the loss rises", cli_attack, false, true},
+    {"gradcheck", "MODEL [NAME=VALUE ...]", "the gradients it derives against differences in double", cli_gradcheck, true, true},
     {"saliency", "MODEL NAME=VALUE ... --params FILE -o MAP.png", "a map of what the loss depends on in an image", cli_saliency, false, true},
     {"ops", "[OP]", "the op table", cli_ops, true, false},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* Options of verbs; the library has its own. */
-typedef enum Own { OUT, OUT_DIR, EMIT, TRAIN, EPS, STEPS, AFTER, ALL, CHANGED, FULL, DATA, SECONDS, RTOL, ATOL, REPEAT, TIME, JSON, QUIET, VERBOSE, COLOR,
+typedef enum Own { OUT, OUT_DIR, EMIT, TRAIN, SAMPLES, EPS, STEPS, AFTER, ALL, CHANGED, FULL, DATA, SECONDS, RTOL, ATOL, REPEAT, TIME, JSON, QUIET, VERBOSE, COLOR,
                    HELP, VERSION, OWNS } Own;
 static const struct { const char *name, *value, *verbs, *doc; } owns[OWNS] = {
-    [TRAIN] = {"train", NULL, "compile", "as a model that trains: an executable with the verbs train, eval and run, or sources with that API"},
+    [TRAIN] = {"train", NULL, "compile check", "as a model that trains (compile: an executable with the verbs train, eval and run, or sources with that API)"},
+    [SAMPLES] = {"samples", "N", "gradcheck", "elements of a tensor that are compared at most (64)"},
     [EPS] = {"eps", "X", "attack", "how far an element may move (0.1)"},
     [STEPS] = {"steps", "N", "attack", "of pgd (10)"},
     [OUT] = {"output", "OUT", "compile train export saliency", "the file to write (a directory with --emit c); also -o OUT"},
@@ -42,8 +44,8 @@ static const struct { const char *name, *value, *verbs, *doc; } owns[OWNS] = {
     [FULL] = {"full", NULL, "ir", "with the constants' data: can be read again as .gir or .lir"},
     [DATA] = {"data", "DIR", "bench train eval", "inputs from DIR: NAME.npy or input_K.pb; a SPEC for train and eval: idx:DIR, csv:FILE,label=COL ..."},
     [SECONDS] = {"seconds", "S", "bench", "how long to measure (3)"},
-    [RTOL] = {"rtol", "X", "verify", "relative tolerance (1e-3)"},
-    [ATOL] = {"atol", "X", "verify", "absolute tolerance (1e-7)"},
+    [RTOL] = {"rtol", "X", "verify gradcheck", "relative tolerance (1e-3; of gradients 1e-6)"},
+    [ATOL] = {"atol", "X", "verify gradcheck", "absolute tolerance (1e-7; of gradients 1e-9)"},
     [REPEAT] = {"repeat", "K", "run", "run K times"},
     [TIME] = {"time", NULL, "run", "print how long the runs took, on stderr"},
     [JSON] = {"json", NULL, NULL, "the answer as one JSON document"},
@@ -157,6 +159,10 @@ static int set_own(Cli *c, Own o, const char *v) {
     case EMIT: c->emit = v; return 0;
     case AFTER: c->after = v; return 0;
     case TRAIN: c->train = true; return 0;
+    case SAMPLES:
+        if (real(c, "samples", v, &n)) return 2;
+        c->samples = n >= 1 && n <= 1e9 ? (int64_t)n : 0;
+        return c->samples ? 0 : cli_fail(c, 601, NULL, "--samples: a number from 1 to 1000000000");
     case EPS: return real(c, "eps", v, &c->eps);
     case STEPS:
         if (real(c, "steps", v, &n)) return 2;
@@ -262,6 +268,7 @@ static int sort_words(Cli *c, int argc, char **argv) {
     for (int i = 1; i < argc && !c->verb; i++) /* options may stand before the verb, but need to know it */
         if (!is_option(argv[i]) && verb_index(argv[i]) < VERBS) c->verb = argv[i];
     const char *verb = c->verb;
+    if (verb && !strcmp(verb, "gradcheck")) c->rtol = 1e-6, c->atol = 1e-9;
     for (int i = 1; i < argc && !status; i++) {
         const char *w = argv[i];
         if (!only_words && !strcmp(w, "--")) only_words = true;
@@ -289,7 +296,7 @@ static int run_verb(Cli *c) {
     if (c->json && !verbs[v].json) return cli_fail(c, 601, NULL, "%s has no option --json", c->verb);
     if (verbs[v].model && !c->model)
         return cli_fail(c, 601, "gradc VERB --help", "%s needs a model: gradc %s %s", c->verb, c->verb, verbs[v].words);
-    if (verbs[v].run == cli_compile || verbs[v].run == cli_bench || verbs[v].run == cli_verify) cli_progress(c);
+    if (verbs[v].run == cli_compile || verbs[v].run == cli_bench || verbs[v].run == cli_verify || verbs[v].run == cli_gradcheck) cli_progress(c);
     if (verbs[v].model) {
         int status = cli_problems(c, gradc_load(c->g, c->model));
         if (status) return status;
@@ -298,7 +305,7 @@ static int run_verb(Cli *c) {
 }
 
 int main(int argc, char **argv) {
-    Cli c = {.g = gradc_open(), .seconds = 3, .eps = .1, .rtol = 1e-3, .atol = 1e-7};
+    Cli c = {.g = gradc_open(), .seconds = 3, .eps = .1, .rtol = 1e-3, .atol = 1e-7, .samples = 64};
     const char *plain = getenv("NO_COLOR");
     signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */
     c.color = isatty(2) && !(plain && *plain);

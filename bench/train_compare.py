@@ -1,138 +1,171 @@
 #!/usr/bin/env python3
-"""Training steps of gradc and PyTorch side by side: A B A B, milliseconds a step, minimum and median over all rounds.
+"""Training side by side: gradc, PyTorch (eager and compiled), Keras. One table.
 
-    python3 bench/train_compare.py --gradc build/gradc [--threads 1] [--compile] [cnn lstm resnet18 gpt]
+    python3 bench/train_compare.py --gradc build/gradc [--threads 1] [cnn char_rnn lstm resnet18 gpt]
+    python3 bench/train_compare.py --gradc build/gradc --keras tensorflow,jax --data DIR fit
 
-Needs PyTorch. The networks (examples/), losses and optimizers are the same; both begin with random weights and learn random data.
+A step (forward, backward, update) of the networks of examples/: every contestant begins with the same parameters on the same
+batch and must have the same losses over three steps; then they take turns, A B A B, each a process of its own. Milliseconds, medians
+over all rounds. PyTorch is measured eager and by torch.compile (needs a C++ compiler), images also with channels last; `best` is the
+quickest of them, `ratio` its median by gradc's. Memory, in MB: gradc's is all that the executable which trains had at its peak;
+PyTorch's (eager) what the process had at its peak beyond what it had after the import and a step of a tiny network; `exact` is what
+gradc plans: the arena and the state (parameters, and what the optimizer keeps of them).
+
+`fit` is one epoch of the Keras CNN over all of DIR (idx files): Keras's fit, after a first fit that compiles, beside the
+whole command `gradc train`, which compiles each time. The losses of the epoch must agree within 5 percent.
+
+Needs PyTorch and numpy; --keras: a Python with Keras and that back end (--keras-python). Run it on an idle machine. Last
+results: bench/results/.
 """
 import argparse
+import csv
 import json
-import math
 import os
+import re
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-MODELS = {"cnn": "keras_cnn/cnn.model", "lstm": "models/lstm.model", "gpt": "models/gpt.model",
-          "resnet18": "models/resnet18.model"}
-BATCH = {"cnn": 32, "lstm": 32, "gpt": 8, "resnet18": 32}
+HERE = Path(__file__).resolve().parent
+EXAMPLES = HERE.parent / "examples"
+MODELS = {"cnn": ("keras_cnn/cnn.model", 32), "char_rnn": ("char_rnn/linear.model", 1), "lstm": ("models/lstm.model", 32),
+          "resnet18": ("models/resnet18.model", 32), "gpt": ("models/gpt.model", 8)}
+IMAGES = ("cnn", "resnet18")
+PAUSE = .3  # seconds between turns: threads that spin for work give up
 
 
-def networks(torch):
-    nn, F = torch.nn, torch.nn.functional
+class Peer:
+    """A process that answers lines with JSON."""
 
-    def cnn():
-        return nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(),
-                             nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1600, 10)), (1, 28, 28), 10
+    def __init__(self, command, **environment):
+        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        stderr=subprocess.DEVNULL, env={**os.environ, **environment})
 
-    class Lstm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding, self.lstm = nn.Embedding(128, 256), nn.LSTM(256, 256, 2, batch_first=True)
-            self.dense = nn.Linear(256, 128)
+    def ask(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{' '.join(self.process.args)}: ended with {self.process.wait()}")
+        time.sleep(PAUSE)
+        return json.loads(answer)
 
-        def forward(self, x):
-            return self.dense(self.lstm(self.embedding(x))[0]).flatten(0, 1)
-
-    class Block(nn.Module):
-        def __init__(self, inputs, outputs, stride):
-            super().__init__()
-            self.conv1, self.norm1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
-            self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
-            same = stride == 1 and inputs == outputs
-            self.short = nn.Identity() if same else nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-        def forward(self, x):
-            return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.short(x))
-
-    def resnet18():
-        layers, inputs = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()], 64
-        for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-            layers += [Block(inputs, outputs, stride), Block(outputs, outputs, 1)]
-            inputs = outputs
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)), (3, 32, 32), 10
-
-    class Attention(nn.Module):
-        def __init__(self, width, heads, tokens):
-            super().__init__()
-            self.heads, self.qkv, self.project = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
-            self.register_buffer("mask", torch.triu(torch.ones(tokens, tokens, dtype=torch.bool), 1))
-
-        def forward(self, x):
-            b, t, c = x.shape
-            q, k, v = (z.view(b, t, self.heads, c // self.heads).transpose(1, 2) for z in self.qkv(x).split(c, 2))
-            a = (q @ k.transpose(-2, -1) * (1 / math.sqrt(c // self.heads))).masked_fill(self.mask, -math.inf).softmax(-1)
-            return self.project((a @ v).transpose(1, 2).reshape(b, t, c))
-
-    class Layer(nn.Module):
-        def __init__(self, width, heads, tokens):
-            super().__init__()
-            self.norm1, self.attention, self.norm2 = nn.LayerNorm(width), Attention(width, heads, tokens), nn.LayerNorm(width)
-            self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-        def forward(self, x):
-            x = x + self.attention(self.norm1(x))
-            return x + self.mlp(self.norm2(x))
-
-    class Gpt(nn.Module):
-        def __init__(self, layers=6, width=384, heads=6, tokens=128, vocabulary=65):
-            super().__init__()
-            self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(tokens, width)
-            self.layers = nn.Sequential(*[Layer(width, heads, tokens) for _ in range(layers)])
-            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
-
-        def forward(self, x):
-            return self.head(self.norm(self.layers(self.tokens(x) + self.positions.weight[None]))).flatten(0, 1)
-
-    return {"cnn": cnn, "resnet18": resnet18, "lstm": lambda: (Lstm(), (64,), 128), "gpt": lambda: (Gpt(), (128,), 65)}
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
-class Torch:
-    def __init__(self, name, compiled, channels_last):
-        import torch
-        self.torch, batch = torch, BATCH[name]
-        torch.manual_seed(0)
-        model, shape, classes = networks(torch)[name]()
-        if channels_last and len(shape) == 3:
-            model = model.to(memory_format=torch.channels_last)
-        parameters, rate = model.parameters(), 1e-3
-        self.optimizer = {"gpt": lambda: torch.optim.AdamW(parameters, rate),
-                          "resnet18": lambda: torch.optim.SGD(parameters, .1, momentum=.9, weight_decay=5e-4)}.get(
-                              name, lambda: torch.optim.Adam(parameters, rate))()
-        if len(shape) == 3:
-            self.x = torch.rand(batch, *shape)
-            if channels_last:
-                self.x = self.x.contiguous(memory_format=torch.channels_last)
-            self.y = torch.randint(0, classes, (batch,))
-        else:
-            self.x = torch.randint(0, classes, (batch, *shape))
-            self.y = torch.randint(0, classes, (batch * shape[0],))
-        self.model = torch.compile(model) if compiled else model
-        for _ in range(3):
-            self.step()
+def checked(command, **more):
+    r = subprocess.run([str(c) for c in command], capture_output=True, text=True, **more)
+    if r.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}:\n{r.stderr}")
+    return r.stdout
 
-    def step(self):
-        self.optimizer.zero_grad(set_to_none=True)
-        self.torch.nn.functional.cross_entropy(self.model(self.x), self.y).backward()
-        self.optimizer.step()
 
-    def times(self, seconds):
-        out, end = [], time.perf_counter() + seconds
-        while time.perf_counter() < end or len(out) < 3:
+def peak(command):
+    """Bytes of a process at its peak, as last seen before it ended."""
+    process, most = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 0
+    while process.poll() is None:
+        try:
+            with open(f"/proc/{process.pid}/status") as f:
+                found = re.search(r"VmHWM:\s+(\d+)", f.read())
+            if found and os.readlink(f"/proc/{process.pid}/exe") == os.path.realpath(command[0]):
+                most = max(most, int(found.group(1)) * 1024)
+        except OSError:
+            pass
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: ended with {process.returncode}")
+    return most
+
+
+class Gradc:
+    def __init__(self, name, a, folder):
+        self.a, self.folder = a, Path(folder)
+        self.model, self.batch = EXAMPLES / MODELS[name][0], MODELS[name][1]
+        self.options = ["--threads", a.threads, "--metrics", "loss", *a.option, *(["--dim", "T=8"] if name == "char_rnn" else [])]
+
+    def learn(self, weights, data, steps):
+        log = self.folder / "log"
+        checked([self.a.gradc, "train", self.model, "--data", f"npz:{data}", "--params", weights, "-o", self.folder / "w.safetensors",
+                 "--batch", self.batch, "--epochs", steps, "--log", log, "-q", *self.options])
+        return [float(row["loss"]) for row in csv.DictReader(open(log / "history.csv"))]
+
+    def time(self, seconds):
+        answer = json.loads(checked([self.a.gradc, "bench", self.model, "--part", "step", "--seconds", seconds, "--batch", self.batch, "--json",
+                                     *self.options]))
+        time.sleep(PAUSE)
+        return answer["median_ms"]
+
+    def memory(self, weights, data):
+        """Of the executable that trains, and exactly."""
+        program = str(self.folder / "program")
+        thread = self.options.index("--threads")
+        checked([self.a.gradc, "compile", "--train", self.model, "-o", program, "--batch", self.batch, *self.options[:thread], *self.options[thread + 2:]])
+        epochs = {"char_rnn": 20000, "cnn": 200}.get(self.model.stem, 5)  # long enough to be looked at
+        trained = peak([program, "train", "--data", f"npz:{data}", "--params", str(weights), "-o", str(self.folder / "m.safetensors"),
+                        "--batch", str(self.batch), "--epochs", str(epochs), "--threads", str(self.a.threads), "-q"])
+        about = json.loads(checked([self.a.gradc, "inspect", self.model, "--part", "step", "--json", *self.options,
+                                    *(["--dim", f"N={self.batch}"] if self.batch > 1 else [])]))
+        state = os.path.getsize(self.folder / "m.safetensors")
+        return trained, about["arena_bytes"] + state
+
+
+def row(name, a):
+    with tempfile.TemporaryDirectory() as folder:
+        variants = [[], ["--compile"]] if not a.eager else [[]]
+        if name in IMAGES:
+            variants += [v + ["--channels-last"] for v in variants]
+        peers = {" ".join(["eager", *v]) if "--compile" not in v else " ".join(["compiled", *v[1:]]):
+                 Peer([sys.executable, HERE / "peer_torch.py", name, a.threads, *v]) for v in variants}
+        weights, data = f"{folder}/weights.safetensors", f"{folder}/data.npz"
+        gradc, losses = Gradc(name, a, folder), {}
+        for label, peer in peers.items():
+            losses[label] = peer.ask("learn", weights, data, 3)
+        losses["gradc"] = gradc.learn(weights, data, 3)
+        for label, found in losses.items():
+            if any(abs(x - y) > 1e-3 * abs(x) for x, y in zip(losses["eager"], found)) or len(found) != 3:
+                raise SystemExit(f"{name}: the losses differ: {losses}")
+        memory, (resident, exact) = peers["eager"].ask("memory"), gradc.memory(weights, data)
+        ours, theirs = [], {label: [] for label in peers}
+        for _ in range(a.rounds):
+            ours.append(gradc.time(a.seconds))
+            for label, peer in peers.items():
+                theirs[label] += peer.ask("time", a.seconds)
+        for peer in peers.values():
+            peer.close()
+    middle, medians = statistics.median(ours), {label: statistics.median(t) for label, t in theirs.items()}
+    eager = min(v for k, v in medians.items() if k.startswith("eager"))
+    compiled = min((v for k, v in medians.items() if k.startswith("compiled")), default=float("nan"))
+    best = min(medians, key=medians.get)
+    print(f"| {name} | {middle:.3f} | {eager:.3f} | {compiled:.3f} | {best.replace('--', '')} | {medians[best] / middle:.2f} | "
+          f"{resident / 1e6:.1f} | {exact / 1e6:.1f} | {memory / 1e6:.1f} |", flush=True)
+
+
+def fit(a):
+    print(f"\n| one epoch of the Keras CNN, {a.threads} thread(s) | seconds, median | loss |\n|---|---|---|")
+    peers = {f"Keras fit, {b}": Peer([a.keras_python, HERE / "peer_keras.py", a.data, a.threads], KERAS_BACKEND=b) for b in a.keras.split(",")}
+    seconds, losses = {"gradc train": [], **{k: [] for k in peers}}, {"gradc train": [], **{k: [] for k in peers}}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(a.rounds):
             start = time.perf_counter()
-            self.step()
-            out.append((time.perf_counter() - start) * 1e3)
-        return out
-
-
-def gradc_times(gradc, name, seconds, options):
-    command = [gradc, "bench", EXAMPLES / MODELS[name], "--part", "step", "--metrics", "loss", "--seconds", str(seconds), "--json",
-               *options]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return answer["min_ms"], answer["median_ms"]
+            answer = json.loads(checked([a.gradc, "train", EXAMPLES / MODELS["cnn"][0], "--data", f"idx:{a.data}", "-o", f"{folder}/w.safetensors",
+                                         "--epochs", 1, "--batch", 32, "--seed", turn, "--threads", a.threads, "--json", "-q", *a.option]))
+            seconds["gradc train"].append(time.perf_counter() - start)
+            losses["gradc train"].append(answer["loss"])
+            time.sleep(PAUSE)
+            for label, peer in peers.items():
+                spent, loss = peer.ask("fit", turn)
+                seconds[label].append(spent)
+                losses[label].append(loss)
+    for peer in peers.values():
+        peer.close()
+    for label, s in seconds.items():
+        print(f"| {label} | {statistics.median(s):.2f} | {statistics.mean(losses[label]):.4f} |", flush=True)
+        if abs(statistics.mean(losses[label]) / statistics.mean(losses["gradc train"]) - 1) > .05:
+            raise SystemExit("the losses differ")
 
 
 def main():
@@ -140,24 +173,24 @@ def main():
     parser.add_argument("--gradc", default="build/gradc")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--compile", action="store_true", help="torch.compile")
-    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--seconds", type=float, default=2, help="of a turn")
+    parser.add_argument("--eager", action="store_true", help="no torch.compile")
+    parser.add_argument("--keras", default="tensorflow", help="back ends for fit: tensorflow,jax,torch")
+    parser.add_argument("--keras-python", default=sys.executable)
+    parser.add_argument("--data", help="for fit: a folder of idx files")
     parser.add_argument("--option", action="append", default=[], help="for gradc, as --option=--target=x86-64-v3")
-    parser.add_argument("names", nargs="*", choices=[*MODELS, []])
+    parser.add_argument("names", nargs="*", choices=[*MODELS, "fit", []])
     a = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(a.threads)
-    import torch
-    torch.set_num_threads(a.threads)
-    for name in a.names or MODELS:
-        peer, ours, theirs = Torch(name, a.compile, a.channels_last), [], []
-        for _ in range(a.rounds):
-            ours.append(gradc_times(a.gradc, name, a.seconds, ["--threads", str(a.threads), *a.option]))
-            theirs += peer.times(a.seconds)
-        best, middle = min(t[0] for t in ours), statistics.median(t[1] for t in ours)
-        print(f"{name:10} {a.threads} thread{'s' * (a.threads > 1)}  gradc {best:8.2f} {middle:8.2f}   "
-              f"torch {min(theirs):8.2f} {statistics.median(theirs):8.2f}   ratio {min(theirs) / best:5.2f} "
-              f"{statistics.median(theirs) / middle:5.2f}", flush=True)
+    steps = [n for n in a.names or MODELS if n != "fit"]
+    if steps:
+        print(f"| a step, {a.threads} thread(s): ms | gradc | PyTorch eager | compiled | best | ratio | MB gradc | exact | MB PyTorch |\n"
+              "|---|---|---|---|---|---|---|---|---|")
+    for name in steps:
+        row(name, a)
+    if "fit" in a.names:
+        if not a.data:
+            parser.error("fit needs --data")
+        fit(a)
 
 
 if __name__ == "__main__":

@@ -226,8 +226,18 @@ static void list_limits(Bundle *k) {
     k->t->nlimits = n;
 }
 
-static void make_all(Bundle *k, unsigned parts) {
+/* A model of class numbers alone (tokens) has no gradient of an input. */
+static bool takes_floats(Graph *g) {
+    for (int i = 0; i < g->in.n; i++)
+        if ((dt_float(g->in.v[i]->dt) || dt_small(g->in.v[i]->dt)) && !state_of(g, g->in.v[i])) return true;
+    return false;
+}
+
+enum { EVERY_PART = -1 }; /* that the model has */
+
+static void make_all(Bundle *k, int parts) {
     bound_batch(k);
+    if (parts == EVERY_PART && !takes_floats(k->read)) parts &= ~(1 << TP_INPUT_GRAD);
     for (int part = TP_STEP; part < TP_PARTS; part++)
         if (part == TP_STEP || parts >> part & 1) make_part(k, (TrainPart)part);
     list_states(k);
@@ -269,7 +279,7 @@ static void load_all(Ctx *c, void *arg) {
     Bundle k = {0};
     Loaded other;
     begin(&k, r->g, c);
-    make_all(&k, r->parts);
+    make_all(&k, (int)r->parts);
     Jitted *made = gd_new(c, Jitted);
     GradcTrainer *t = k.t;
     Loaded loaded[TP_PARTS] = {0};
@@ -321,7 +331,7 @@ static void write_all(Ctx *c, void *arg) {
     s->target = target;
     const char *backend = session_backend(&k.b, kind),
                *out = kind == EMIT_C ? session_directory(&k.b, w->out) : w->out;
-    make_all(&k, ~0u);
+    make_all(&k, EVERY_PART);
     TrainerUnit u = {.prefix = k.t->name,
                      .trainer = k.t,
                      .main = kind == EMIT_EXE,

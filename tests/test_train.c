@@ -269,6 +269,25 @@ static void executable(void **state) {
     same("trains.w", "whole");
 }
 
+/* Class numbers have no gradient: the face of such a model is without that call. */
+static void tokens(void **state) {
+    (void)state;
+    char model[256], source[256];
+    path_of(model, "tokens.model");
+    path_of(source, "tokens");
+    FILE *f = fopen(model, "w");
+    assert_true(f && fputs("model m\nsemantics torch\ninput t: i64[N, 4]\nembedding 7 3\nflatten\nlinear 5\n"
+                           "train\n    loss cross_entropy\n    optimizer sgd\n", f) >= 0 && !fclose(f));
+    Gradc *g = gradc_open();
+    must(g, gradc_load(g, model));
+    must(g, gradc_write_trainer(g, "c", source));
+    gradc_close(g);
+    snprintf(model, sizeof model, "%s/m_step.c", source);
+    assert_int_equal(access(model, F_OK), 0);
+    snprintf(model, sizeof model, "%s/m_grad.c", source);
+    assert_int_not_equal(access(model, F_OK), 0);
+}
+
 static void told(void **state) {
     (void)state;
     const GradcTrainer *t;
@@ -295,7 +314,7 @@ static int tear_down(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equal_bits), cmocka_unit_test(resumed), cmocka_unit_test(learned), cmocka_unit_test(sources), cmocka_unit_test(executable),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equal_bits), cmocka_unit_test(resumed), cmocka_unit_test(learned), cmocka_unit_test(sources), cmocka_unit_test(executable), cmocka_unit_test(tokens),
                                        cmocka_unit_test(exported), cmocka_unit_test(told)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -121,6 +121,7 @@ Expr *expr_bool(Ctx *c, bool v) { return expr_const(c, scalar(BOOL), v); }
 Expr *expr_num(Ctx *c, DType t, double v) { return expr_const(c, scalar(t), gd_to_bits(t, v)); }
 Expr *expr_var(Ctx *c, Var *v) { return expr_cons(c, E_VAR, v->type, (uintptr_t)v, 0, NULL); }
 Expr *expr_lane(Ctx *c, Type t) { return expr_cons(c, E_LANE, t, 0, 0, NULL); }
+Expr *expr_zip(Ctx *c, bool high, Expr *a, Expr *b) { return expr2(c, high ? E_ZIP_HI : E_ZIP_LO, a, b); }
 /* A mask that is decided leaves no mask, or no access. */
 Expr *expr_load(Ctx *c, Buf *b, int lanes, Expr *const *index, Expr *mask) {
     Type t = vector(b->dt, b->lanes > 1 ? b->lanes : lanes);
@@ -256,6 +257,7 @@ Expr *expr_op(Ctx *c, ExprKind op, Type t, int n, Expr *const *args) {
     }
     t = result_type(op, t, args);
     Type at = args[0]->type;
+    if (op == E_ZIP_LO || op == E_ZIP_HI) return expr_cons(c, op, at, 0, n, args);
     if (folds) return expr_const(c, t, gd_eval(op, (DType)at.dt, (DType)t.dt, v));
     Expr *e = NULL;
     bool whole = dt_int((DType)at.dt) || at.dt == BOOL;

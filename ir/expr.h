@@ -46,6 +46,7 @@ typedef enum ExprKind {
     E_CONST, E_VAR, E_LOAD,
     E_CALL,  /* an elementary function: call names the row of math.def */
     E_LANE,  /* the vector 0, 1, 2, ... of its type */
+    E_ZIP_LO, E_ZIP_HI, /* a0 b0 a1 b1 ..: the first, the second half of two vectors, lanes in turn */
 #define O(NAME, text, arity, result, form) E_##NAME,
 #include "scalar.def"
 #undef O
@@ -96,6 +97,7 @@ Expr *expr_var(Ctx *c, Var *v);
 Expr *expr_op(Ctx *c, ExprKind op, Type t, int n, Expr *const *args); /* t matters for OWN results only */
 Expr *expr_call(Ctx *c, int row, int n, Expr *const *args);
 Expr *expr_lane(Ctx *c, Type t);
+Expr *expr_zip(Ctx *c, bool high, Expr *a, Expr *b);
 /* mask: NULL, a scalar bool, or (vectors) an i64: only so many leading lanes are read. What is not read is 0, and not
    accessed. */
 Expr *expr_load(Ctx *c, Buf *b, int lanes, Expr *const *index, Expr *mask);

@@ -261,6 +261,8 @@ static int operator_named(const char *w) {
 #define O(NAME, text, arity, result, form) [E_##NAME] = {text, arity},
 #include "scalar.def"
 #undef O
+        [E_ZIP_LO] = {"zip_lo", 2},
+        [E_ZIP_HI] = {"zip_hi", 2},
     };
     for (int i = 0; i < E_KINDS; i++)
         if (rows[i].text && isalpha((unsigned char)*rows[i].text) && !strcmp(rows[i].text, w)) return i;

@@ -248,6 +248,8 @@ static const struct {
 #define O(NAME, text, arity, result, form) [E_##NAME] = {text, arity, FORM_##form, 0},
 #include "scalar.def"
 #undef O
+    [E_ZIP_LO] = {"zip_lo", 2, FORM_F, 0},
+    [E_ZIP_HI] = {"zip_hi", 2, FORM_F, 0},
 };
 
 static int level_of(const Expr *e) {

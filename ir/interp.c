@@ -160,6 +160,10 @@ static Value operation(Maker *m, ExprKind op, Type arg, Type res, int n, const V
     i.d = n > 2 ? v[2].slot : i.a;
     i.fn = gd_lanes(op, (DType)arg.dt);
     if (op == E_SPLAT) i.kind = I_SPLAT;
+    else if (op == E_ZIP_LO || op == E_ZIP_HI) {
+        i.kind = I_ZIP;
+        i.k = op == E_ZIP_HI ? res.lanes / 2 : 0;
+    }
     else if (!i.fn) i.kind = I_EVAL_SLOW;
     put(m, level, i);
     return out;

@@ -9,6 +9,7 @@ typedef enum InsKind {
     I_END, I_NEST,                    /* at: the nest that begins (for messages) */
     I_CONST, I_LANES,                 /* dst = k in every lane; dst = 0, 1, 2, ... as dt */
     I_COPY, I_SPLAT,                  /* dst = a */
+    I_ZIP,                            /* dst = lanes of a and b in turn, beginning with lane k */
     I_EVAL, I_EVAL_SLOW,              /* dst = fn(a, b, d); dst = gd_eval(op, dt, res, ...) */
     I_INSIDE,                         /* dst = 0 <= a < b, and d where d is not 0 */
     I_LOAD32, I_LOAD64, I_LOAD,       /* dst = mem[a + k] under mask b, provided that d */

@@ -218,6 +218,9 @@ static int run(Machine *m) {
             break;
         case I_COPY: memmove(r + i->dst, r + i->a, i->lanes * sizeof *r); break;
         case I_SPLAT: fill(r + i->dst, i->lanes, r[i->a]); break;
+        case I_ZIP:
+            for (uint32_t k = 0; k < i->lanes; k++) r[i->dst + k] = r[(k % 2 ? i->b : i->a) + (uint64_t)i->k + k / 2];
+            break;
         case I_EVAL: i->fn((int)i->lanes, r + i->dst, r + i->a, r + i->b, r + i->d); break;
         case I_EVAL_SLOW: eval_slow(r, i); break;
         case I_INSIDE: r[i->dst] = r[i->a] < r[i->b] && (int64_t)r[i->b] > 0 && (!i->d || r[i->d]); break;

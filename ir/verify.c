@@ -72,6 +72,10 @@ const char *expr_fault(ExprKind op, Type t, int n, Expr *const *a) {
 #include "scalar.def"
 #undef O
     };
+    if (op == E_ZIP_LO || op == E_ZIP_HI) {
+        bool zips = n == 2 && type_eq(a[0]->type, a[1]->type) && type_eq(a[0]->type, t);
+        return zips && t.lanes > 1 && t.dt != BOOL ? NULL : "a zip takes two vectors of numbers of one type";
+    }
     if (n != row[op].arity) return "an operator has the wrong number of operands";
     Type first = a[0]->type;
     if (op == E_SPLAT)

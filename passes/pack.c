@@ -191,6 +191,50 @@ static int64_t reuse(Pack *t, const Shape *s, const Expr *at) {
     return times;
 }
 
+/* ---- blocks turned round in registers ---- */
+
+/* The loop along which the source is contiguous, when whole vectors of it can be read there: lanes of the copy lie apart in the
+   source, and both lanes and this loop fill vectors. -1: none. */
+static int turned_loop(Pack *t, const Shape *s) {
+    int last = (int)s->n - 1;
+    int64_t lanes = (int64_t)s->width[last]->bits, trip;
+    if (gd_dtypes[s->buf->dt].bytes != 4 || s->buf->dt == BOOL || lanes > t->m->lanes || !is_value(s->trip[last], lanes)) return -1;
+    for (int d = 0; d < last; d++)
+        if (is_value(s->step[d], 1) && is_int(s->trip[d], &trip) && trip >= lanes && is_value(s->width[d], trip)) return d;
+    return -1;
+}
+
+/* rows[i] becomes lane i of what were its lanes: each round takes halves in turn, and log2 n rounds come round. */
+static void turn(Pack *t, Block *in, Expr **rows, int n) {
+    Expr *next[MAX_LEVELS];
+    for (int round = 1; round < n; round *= 2) {
+        for (int i = 0; i < n; i++) {
+            Expr *zip = expr_zip(t->c, i % 2, rows[i / 2], rows[i / 2 + n / 2]);
+            next[i] = expr_var(t->c, stmt_let(t->p, in, "z", zip)->var);
+        }
+        memcpy(rows, next, (size_t)n * sizeof *next);
+    }
+}
+
+/* to[.., k.., l] = source for a block of as many k as there are lanes, k from its first on. */
+static void copy_turned(Pack *t, Expr *load, const Shape *s, Buf *to, Map *vars, Expr **index, int along, Expr *first, Block *in) {
+    Ctx *c = t->c;
+    int last = (int)s->n - 1, lanes = (int)s->width[last]->bits;
+    Expr *rows[MAX_LEVELS], *at[MAX_RANK];
+    map_putp(vars, s->loop[along]->var, first);
+    for (int l = 0; l < lanes; l++) {
+        map_putp(vars, s->loop[last]->var, expr_int(c, l));
+        for (int i = 0; i < load->buf->rank; i++) at[i] = expr_subst(c, load->arg[i], vars);
+        rows[l] = expr_var(c, stmt_let(t->p, in, "r", expr_load(c, load->buf, lanes, at, NULL))->var);
+    }
+    turn(t, in, rows, lanes);
+    index[last] = expr_int(c, 0);
+    for (int l = 0; l < lanes; l++) {
+        index[along] = expr_add(c, first, expr_int(c, l));
+        stmt_store(t->p, in, to, index, rows[l], NULL);
+    }
+}
+
 /* to[i.., l] = source; lanes beyond the trip become 0. */
 static void copy_vector(Pack *t, Expr *load, const Shape *s, Buf *to, Map *vars, Expr **index, Block *in) {
     Ctx *c = t->c;
@@ -237,13 +281,25 @@ static Buf *copied(Pack *t, Expr *load, const Shape *s) {
     }
     Map *vars = map_new(c);
     Expr *index[MAX_DEPTH];
+    int along = turned_loop(t, s), lanes = (int)s->width[s->n - 1]->bits;
     for (int i = t->outer, d = 0; i < t->depth; i++) {
         const Stmt *l = t->loops[i];
         map_putp(vars, l->var, expr_int(c, 0));
         if (d == s->n - 1 || s->loop[d] != l) continue;
-        Stmt *loop = stmt_for(t->p, in, l->var->name, expr_subst(c, s->trip[d], vars), true);
+        if (d++ == along) continue; /* comes innermost */
+        Stmt *loop = stmt_for(t->p, in, l->var->name, expr_subst(c, s->trip[d - 1], vars), true);
         in = &loop->body;
-        map_putp(vars, l->var, index[d++] = expr_var(c, loop->var));
+        map_putp(vars, l->var, index[d - 1] = expr_var(c, loop->var));
+    }
+    if (along >= 0) {
+        const Var *k = s->loop[along]->var;
+        int64_t trip = (int64_t)s->trip[along]->bits, whole = trip - trip % lanes;
+        Stmt *blocks = stmt_for(t->p, in, k->name, expr_int(c, trip / lanes), true);
+        Expr *first = expr_mul(c, expr_var(c, blocks->var), expr_int(c, lanes));
+        copy_turned(t, load, s, b, vars, index, along, first, &blocks->body);
+        Stmt *rest = stmt_for(t->p, in, k->name, expr_int(c, trip - whole), true);
+        map_putp(vars, k, index[along] = expr_add(c, expr_int(c, whole), expr_var(c, rest->var)));
+        in = &rest->body;
     }
     copy_vector(t, load, s, b, vars, index, in);
     map_put(t->copied, s, SHAPE_KEY, b);

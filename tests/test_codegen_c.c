@@ -585,6 +585,16 @@ static const char masks[] = "program masks\nin x: f32[64]\nin d: f64[64]\nin k: 
                             "w.v8[i*8] = m ? d.v8[i*8] : f64(k.v8[i*8])\n"
                             "    v.v8[i*8] = bf16(splat8(i < 4) ? f32(h.v8[i*8]) : x.v8[i*8])\n";
 
+/* Halves of two vectors, lanes in turn, of several widths. */
+static const char zips[] = "program zips\nin x: f32[64]\nin d: f64[64]\nin b: i8[64]\nout y: f32[64]\nout z: f64[64]\n"
+                           "out w: i8[64]\n\nnest all\n"
+                           "  each i in 2\n    let p = x.v16[i*32]\n    let q = x.v16[i*32+16]\n"
+                           "    y.v16[i*32] = zip_lo(p, q)\n    y.v16[i*32+16] = zip_hi(p, q)\n"
+                           "    let r = b.v16[i*32]\n    let s = b.v16[i*32+16]\n"
+                           "    w.v16[i*32] = zip_hi(s, r)\n    w.v16[i*32+16] = zip_lo(r, r) + splat16(i8(1))\n"
+                           "  each i in 8\n    let t = d.v4[i*8]\n    let u = d.v4[i*8+4]\n"
+                           "    z.v4[i*8] = zip_lo(u, t)\n    z.v4[i*8+4] = zip_hi(u, t)\n";
+
 static void text_program(Ctx *c, void *arg) {
     Program *p = parse(c, arg);
     if (!strcmp(p->name, "gather")) {
@@ -605,7 +615,7 @@ static void text_program(Ctx *c, void *arg) {
 
 static void programs(void **state) {
     (void)state;
-    const char *const all[] = {padding, control, data_sizes, gather, rows_text, masks};
+    const char *const all[] = {padding, control, data_sizes, gather, rows_text, masks, zips};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) within(text_program, (void *)all[i]);
     within(tile, NULL);
     within(tails, NULL);

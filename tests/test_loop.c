@@ -381,7 +381,8 @@ TEST(every_kind_of_value) {
                           "    g[i] = x < 0.0 ? -x : copysign(x, c0[1])\n"
                           "    let z = as_i32(x) >> i32(23) & i32(255)\n"
                           "    g[i+4] = f32(z) + as_f32(as_u32(x) ^ u32(2147483648)) - -x\n"
-                          "  l.v16[0] = i32(lane(v16i64)) * splat16(i32(3)) << splat16(i32(1))\n");
+                          "  let n = i32(lane(v16i64))\n"
+                          "  l.v16[0] = zip_hi(n * splat16(i32(3)) << splat16(i32(1)), zip_lo(n, n))\n");
     uint16_t h[4] = {0x3c00, 0xbc00, 0x3555, 0x7bff}, a[4];
     uint8_t u[4] = {0, 7, 255, 1}, b[4], f[4];
     int8_t e[4];
@@ -408,7 +409,7 @@ TEST(every_kind_of_value) {
         assert_memory_equal(&g[i], &want_g, 4);
         assert_memory_equal(&g[i + 4], &want_k, 4);
     }
-    for (int i = 0; i < 16; i++) assert_int_equal(l[i], i * 6);
+    for (int i = 0; i < 16; i++) assert_int_equal(l[i], i % 2 ? (8 + i / 2) / 2 : (8 + i / 2) * 6);
 }
 
 TEST(planned_places) {

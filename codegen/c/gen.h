@@ -131,6 +131,7 @@ const char *vector_load(Gen *g, Type t, bool counted); /* BOOL: to a mask of byt
 const char *vector_store(Gen *g, Type t, bool counted);
 const char *vector_splat(Gen *g, Type t);
 const char *vector_lane(Gen *g, Type t);
+const char *vector_zip(Gen *g, bool high, Type t);
 const char *vector_pick(Gen *g, bool lesser,
                         Type t); /* a < b ? a : b or a > b ? a : b; b when either is NaN */
 const char *vector_relu(Gen *g, Type t);

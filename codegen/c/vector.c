@@ -217,6 +217,27 @@ const char *vector_lane(Gen *g, Type t) {
     return name;
 }
 
+const char *vector_zip(Gen *g, bool high, Type t) {
+    const char *name = gd_format(g->c, "%s_zip_%s", type_text(g, t), high ? "hi" : "lo");
+    if (!helper_new(g, name)) return name;
+    const char *v = c_type(g, t), *types[] = {v, v}, *m = c_mask(g, t.lanes, gd_dtypes[t.dt].bytes);
+    int first = high ? t.lanes / 2 : 0;
+    Text *numbers = text_new(g->c);
+    for (int i = 0; i < t.lanes; i++)
+        text_printf(numbers, "%s%d", i ? ", " : "", (i % 2 ? t.lanes : 0) + first + i / 2);
+    signature(g->gnu, v, name, 2, types, "ab");
+    text_printf(g->gnu,
+                "#if defined(__clang__)\n    return __builtin_shufflevector(a, b, %s);\n"
+                "#else\n    return __builtin_shuffle(a, b, (%s){%s});\n#endif\n}\n",
+                numbers->s, m, numbers->s);
+    signature(g->plain, v, name, 2, types, "ab");
+    text_printf(g->plain,
+                "    %s r = {0};\n    for (int i = 0; i < %d; i++) r.e[i] = i %% 2 ? b.e[%d + i / 2] : a.e[%d + i / "
+                "2];\n    return r;\n}\n",
+                v, t.lanes, first, first);
+    return name;
+}
+
 /* a < b ? a : b as one instruction, a register at a time: GCC does not see it in a blend; Clang 14 does, and
    takes -0 for +0 when one side is a constant. */
 static void put_pick(Gen *g, Text *to, bool lesser, Type t) {

@@ -54,6 +54,13 @@ Val gen_splat(Fn *f, Val v, int lanes) {
     return LLVMBuildShuffleVector(f->b, first, LLVMGetPoison(t), LLVMConstNull(index), "");
 }
 
+static Val gen_zip(Fn *f, const Expr *e, const Val *args) {
+    Val lane[UINT8_MAX];
+    unsigned n = e->type.lanes, first = e->kind == E_ZIP_HI ? n / 2 : 0;
+    for (unsigned i = 0; i < n; i++) lane[i] = const_i32(f->u, (i % 2 ? n : 0) + first + i / 2);
+    return LLVMBuildShuffleVector(f->b, args[0], args[1], LLVMConstVector(lane, n), "");
+}
+
 static Val compute(Fn *f, Expr *e) {
     if (e->kind == E_LOAD) return gen_load(f, e);
     if (e->kind == E_LANE) return const_lanes(f->u, e->type);
@@ -61,6 +68,7 @@ static Val compute(Fn *f, Expr *e) {
     Val args[3];
     if (e->nargs > 3) gd_bug(f->g->c, "LLVM: %d operands", e->nargs);
     for (int i = 0; i < e->nargs; i++) args[i] = gen_expr(f, e->arg[i]);
+    if (e->kind == E_ZIP_LO || e->kind == E_ZIP_HI) return gen_zip(f, e, args);
     return gen_scalar(f, e, args);
 }
 

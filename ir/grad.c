@@ -28,7 +28,9 @@ Value *grad_sum_to(Grad *G, Value *dv, const Value *like) {
         if (!known) node_dims(sum, "mask", dv->rank, mask);
         dv = node_finish(sum);
     }
-    if (dv->rank == like->rank) return dv;
+    bool same = dv->rank == like->rank;
+    for (int i = 0; same && i < like->rank; i++) same = dv->dim[i] == like->dim[i];
+    if (same) return dv;
     Node *shape = node_begin(G->g, "reshape");
     node_input(shape, dv);
     node_dims(shape, "dims", like->rank, like->dim);

@@ -144,6 +144,7 @@ static void join(Merge *t, Unit *a, const Unit *b) {
         Stmt *s = stmt_clone(t->p, b->body->v[i], vars);
         const void *key[2];
         if (s->e) s->e = expr_rewrite(c, s->e, forward, &f);
+        if (s->kind == S_LET && s->var->kind == V_LET) s->var->def = s->e;
         /* A later load of the place sees this store: it is not handed on, since the value may stand before it. */
         if (s->kind == S_STORE) map_put(f.stored, key, place_key(c, s->buf, s->index, key), NULL);
         vec_push(c, &out, s);

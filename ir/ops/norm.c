@@ -294,6 +294,7 @@ static void import_rms_norm(Import *n) {
     n->out[0] = text(&s, "y * scale");
 }
 
+/* Without variance all of d is 0 and stays it, and the root's gradient is not infinite. */
 static void import_mvn(Import *n) {
     static const int64_t usual[] = {0, 2, 3};
     if (!import_need(n, 1, 1) || n->in[0]->rank < 0) return;
@@ -311,7 +312,7 @@ static void import_mvn(Import *n) {
     for (int i = 0; i < x->rank; i++)
         if (in[i]) a.axis[a.n++] = i;
     Names s = moments(n, wide(n->g, x), &a);
-    n->out[0] = build_cast(n->g, text(&s, "d / (sqrt(v) + 1e-9)"), x->dt);
+    n->out[0] = build_cast(n->g, text(&s, "d / (sqrt(v == 0 ? 1 : v) + 1e-9)"), x->dt);
 }
 
 /* ---- by a norm, by neighbouring channels ---- */
@@ -328,8 +329,9 @@ static void import_lp_norm(Import *n) {
     Names s = names(n->g);
     name(&s, "x", wide(n->g, x));
     over(&s, x, &a);
-    keep(&s, "norm", p == 1 ? "reduce_sum(abs(x), axes=axes)" : "sqrt(reduce_sum(x * x, axes=axes))");
-    n->out[0] = build_cast(n->g, text(&s, "x / (norm == 0 ? 1 : norm)"), x->dt);
+    keep(&s, "sum", p == 1 ? "reduce_sum(abs(x), axes=axes)" : "reduce_sum(x * x, axes=axes)");
+    keep(&s, "norm", "sum == 0 ? 1 : sum");
+    n->out[0] = build_cast(n->g, text(&s, p == 1 ? "x / norm" : "x / sqrt(norm)"), x->dt);
 }
 
 /* Sums of `size` neighbours along axis 1: a window over [N, 1, C, ...]. */

@@ -146,18 +146,22 @@ static Value *spread(Graph *g, const Node *n, Value *v) {
 
 static void sum_grad(Grad *G, Node *n, Value *const *dy) { grad_add(G, n->in[0], spread(G->g, n, dy[0])); }
 
+/* n's reduction of another value by another op. */
+static Value *reduce_again(Graph *g, const Node *n, const char *op, Value *x) {
+    const Attr *axes = node_attr(n, "axes"), *mask = node_attr(n, "mask");
+    Node *m = node_begin(g, op);
+    node_input(m, x);
+    node_ints(m, "axes", axes->n, axes->ints);
+    node_int(m, "keepdims", attr_int(n, "keepdims"));
+    if (mask->n) node_dims(m, "mask", mask->n, mask->dims);
+    return node_finish(m);
+}
+
 /* Shared evenly among the elements that are the extreme one. */
 static void extreme_grad(Grad *G, Node *n, Value *const *dy) {
     Graph *g = G->g;
-    Value *x = n->in[0];
-    const Attr *axes = node_attr(n, "axes"), *mask = node_attr(n, "mask");
-    Value *mine = build_cast(g, make(g, "equal", x, spread(g, n, n->out[0])), x->dt);
-    Node *count = node_begin(g, "reduce_sum");
-    node_input(count, mine);
-    node_ints(count, "axes", axes->n, axes->ints);
-    node_int(count, "keepdims", attr_int(n, "keepdims"));
-    if (mask->n) node_dims(count, "mask", mask->n, mask->dims);
-    grad_add(G, x, make(g, "mul", mine, spread(g, n, make(g, "div", dy[0], node_finish(count)))));
+    Value *x = n->in[0], *mine = build_cast(g, make(g, "equal", x, spread(g, n, n->out[0])), x->dt);
+    grad_add(G, x, make(g, "mul", mine, spread(g, n, make(g, "div", dy[0], reduce_again(g, n, "reduce_sum", mine)))));
 }
 
 static Value *running(Graph *g, const char *op, Value *x, int axis, bool exclusive, bool reverse) {
@@ -169,6 +173,20 @@ static Value *running(Graph *g, const char *op, Value *x, int axis, bool exclusi
     return node_finish(n);
 }
 
+/* Over axes that only the data knows: p, dy times the product of all that are not 0, over the factor; for a 0 that is the only
+   one p as it stands; nothing where another one is 0. */
+static void masked_prod_grad(Grad *G, Node *n, Value *dy) {
+    Graph *g = G->g;
+    Value *x = n->in[0], *none = make(g, "equal", x, const_scalar(g, x->dt, 0)), *one = const_scalar(g, x->dt, 1);
+    Map *values = map_new(g->c);
+    Value *factor = make(g, "where", none, one, x);
+    map_puts(values, "none", none);
+    map_puts(values, "factor", factor);
+    map_puts(values, "zeros", spread(g, n, reduce_again(g, n, "reduce_sum", build_cast(g, none, x->dt))));
+    map_puts(values, "p", spread(g, n, make(g, "mul", dy, reduce_again(g, n, "reduce_prod", factor))));
+    grad_add(G, x, graph_text(g, "none ? (zeros == 1 ? p : 0) : zeros == 0 ? p / factor : 0", values, NULL));
+}
+
 /* The product of all others: of those before times of those after, along the reduced axes merged into one. No
    division, so zeros do no harm. */
 static void prod_grad(Grad *G, Node *n, Value *const *dy) {
@@ -178,8 +196,7 @@ static void prod_grad(Grad *G, Node *n, Value *const *dy) {
     int64_t perm[MAX_RANK], back[MAX_RANK];
     int at = 0, kept;
     if (masked(n)) {
-        node_error(n, 404, "make the axes a constant",
-                   "a product over axes that only the data knows has no gradient");
+        masked_prod_grad(G, n, dy[0]);
         return;
     }
     for (int i = 0; i < x->rank; i++)
@@ -367,6 +384,13 @@ static Value *log_sum_exp(const Reduce *r, Value *x) {
     return make(g, "add", make(g, "log", sum), build_reshape(g, m, sum->rank, sum->dim));
 }
 
+/* Of a sum of squares. A norm has a kink at 0: its gradient there is 0, as in PyTorch, and not infinity times 0. */
+static Value *root(Graph *g, Value *v) {
+    Map *values = map_new(g->c);
+    map_puts(values, "v", v);
+    return graph_text(g, "v == 0 ? 0 : sqrt(v == 0 ? 1 : v)", values, NULL);
+}
+
 static Value *square(Graph *g, Value *x) { return make(g, "mul", x, x); }
 
 static Value *mean(const Reduce *r, Value *x) {
@@ -395,7 +419,7 @@ static void import_reduce(Import *n) {
     else if (!strcmp(op, "Min")) n->out[0] = extreme_of(&r, "reduce_min", x);
     else if (!strcmp(op, "Mean")) n->out[0] = mean(&r, x);
     else if (!strcmp(op, "L1")) n->out[0] = take(&r, "reduce_sum", make(g, "abs", x));
-    else if (!strcmp(op, "L2")) n->out[0] = make(g, "sqrt", take(&r, "reduce_sum", square(g, x)));
+    else if (!strcmp(op, "L2")) n->out[0] = root(g, take(&r, "reduce_sum", square(g, x)));
     else if (!strcmp(op, "LogSum")) n->out[0] = make(g, "log", take(&r, "reduce_sum", x));
     else if (!strcmp(op, "LogSumExp")) n->out[0] = log_sum_exp(&r, x);
     else n->out[0] = take(&r, "reduce_sum", square(g, x));

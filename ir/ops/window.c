@@ -393,13 +393,20 @@ static Value *power(Graph *g, Value *v, double e) {
     return make(g, "pow", v, const_scalar(g, v->dt, e));
 }
 
+/* The p-th root of a sum. A norm has a kink at 0: its gradient there is 0, as in PyTorch, and not infinity times 0. */
+static Value *root(Graph *g, Value *v, double p) {
+    if (p == 1) return v;
+    Value *zero = const_scalar(g, v->dt, 0), *none = make(g, "equal", v, zero);
+    return make(g, "where", none, zero, power(g, make(g, "where", none, const_scalar(g, v->dt, 1), v), 1 / p));
+}
+
 static void import_lp_pool(Import *n) {
     Expr *kernel[MAX_RANK];
     Window w;
     if (!import_pool(n, kernel, &w)) return;
     double p = n->opset < 2 ? import_float(n, "p", 2) : (double)import_int(n, "p", 2);
     Value *x = power(n->g, make(n->g, "abs", n->in[0]), p);
-    n->out[0] = power(n->g, make_pool(n->g, "pool_sum", window_pad(n->g, x, &w, 0), &w, kernel), 1 / p);
+    n->out[0] = root(n->g, make_pool(n->g, "pool_sum", window_pad(n->g, x, &w, 0), &w, kernel), p);
 }
 
 /* One window over all of the spatial axes. */
@@ -432,7 +439,7 @@ static void import_global_average(Import *n) {
 static void import_global_lp(Import *n) {
     if (!global_input(n)) return;
     double p = n->opset < 2 ? import_float(n, "p", 2) : (double)import_int(n, "p", 2);
-    n->out[0] = power(n->g, global_pool(n, "pool_sum", power(n->g, make(n->g, "abs", n->in[0]), p)), 1 / p);
+    n->out[0] = root(n->g, global_pool(n, "pool_sum", power(n->g, make(n->g, "abs", n->in[0]), p)), p);
 }
 
 /* ---- export ---- */

@@ -15,7 +15,7 @@
    kept. Packs with different units that are never alive together share a slot as large as the larger of them.
    Symbols that only the data decides are taken at their bound. A nest that is the last to read one buffer and
    the first to write another of the same size may write it in place (inplace.c): the two are one from then
-   on. One round over buffers, pairs of buffers at worst: it ends.
+   on. One round over buffers, pairs of those that meet at worst: it ends.
 
      t0: f32[1024]  live 0..1           arena 8192 bytes
      t1: f32[1024]  live 1..2      ->     t0 @0, t1 @4096, t2 @0
@@ -34,6 +34,7 @@ typedef struct Life {
     int end;           /* last, or that of what took over its place */
     bool freed, given; /* given: another took over its place */
     struct Life *host; /* whose place it took over; NULL: has its own */
+    struct Life *next; /* dies at the same moment */
     VEC(Touch) touch;
 } Life;
 typedef struct Span {
@@ -43,7 +44,8 @@ typedef struct Span {
 typedef struct Plan {
     Program *p;
     Ctx *c;
-    Life *life; /* by Buf.id of roots */
+    Life *life;   /* by Buf.id of roots */
+    Life **dying; /* by moment, in order of ids: those whose last it is */
     int now;
     uint32_t mark;
     VEC(Span) loops;   /* inner ones first */
@@ -120,6 +122,16 @@ static void stretch(Plan *k) {
         }
 }
 
+static void list_dying(Plan *k) {
+    k->dying = gd_new_array(k->c, Life *, k->now + 1);
+    for (int i = k->p->nbufs - 1; i >= 0; i--) {
+        Life *l = &k->life[i];
+        if (!l->touch.n) continue;
+        l->next = k->dying[l->last];
+        k->dying[l->last] = l;
+    }
+}
+
 /* ---- sizes ---- */
 
 /* At least e (up) or at most e, without symbols that only the data decides. */
@@ -189,10 +201,9 @@ static void join(Plan *k) {
     for (int i = 0; i < k->p->nbufs; i++) {
         Life *y = &k->life[i];
         Stmt *nest = temporary(y) && y->first < k->nests.n ? k->nests.v[y->first] : NULL;
-        for (int j = 0; nest && j < k->p->nbufs && !y->host; j++) {
-            Life *x = &k->life[j];
+        for (Life *x = nest ? k->dying[y->first] : NULL; x && !y->host; x = x->next) {
             Expr *ux, *uy;
-            if (x == y || !temporary(x) || x->given || x->last != y->first || x->first == x->last) continue;
+            if (x == y || !temporary(x) || x->given || x->first == x->last) continue;
             if (size_of(k, x->buf, &ux) != size_of(k, y->buf, &uy) || ux != uy ||
                 !may_replace(k->c, nest, x->buf, y->buf))
                 continue;
@@ -378,13 +389,12 @@ static void put_frees(Plan *k, Block *b) {
             put_frees(k, &s->other);
         }
         vec_push(k->c, &out, s);
-        for (int j = 0; j < k->p->nbufs; j++) {
-            Life *l = &k->life[j];
-            if (!l->touch.n || l->freed || l->buf->space != SP_HEAP) continue;
-            if (l->first < start || l->last < first || l->last > k->now) continue;
-            l->freed = true;
-            if (!releases(s, l->buf)) stmt_new(k->p, &out, S_FREE)->buf = l->buf;
-        }
+        for (int at = first; at <= k->now; at++)
+            for (Life *l = k->dying[at]; l; l = l->next) {
+                if (l->freed || l->buf->space != SP_HEAP || l->first < start) continue;
+                l->freed = true;
+                if (!releases(s, l->buf)) stmt_new(k->p, &out, S_FREE)->buf = l->buf;
+            }
         k->now++;
     }
     *b = out;
@@ -411,6 +421,7 @@ void pass_plan(Program *p, const PassOptions *o) {
     Plan k = {.p = p, .c = p->c, .life = gd_new_array(p->c, Life, p->nbufs)};
     see_block(&k, &p->body);
     stretch(&k);
+    list_dying(&k);
     join(&k);
     place_arena(&k);
     p->grows = false;

@@ -478,12 +478,18 @@ static Expr *concat_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     return e;
 }
 
+/* Asked for every input: numbers are added as such, so that a node of thousands costs no expression for each pair. */
 static bool concat_holds(const Node *n, int i, Expr **lo, Expr **step) {
     (void)step;
-    int64_t axis = attr_int(n, "axis");
+    Ctx *c = n->graph->c;
+    int64_t axis = attr_int(n, "axis"), whole = 0, d;
     if (axis < 0) axis += n->in[0]->rank;
-    for (int k = 0; k < n->in[0]->rank; k++)
-        lo[k] = k == axis ? concat_offsets(n)[i] : expr_int(n->graph->c, 0);
+    for (int k = 0; k < n->in[0]->rank; k++) lo[k] = expr_int(c, 0);
+    for (int j = 0; j < i; j++) {
+        if (is_int(n->in[j]->dim[axis], &d)) whole = gd_add(c, whole, d);
+        else lo[axis] = expr_add(c, lo[axis], n->in[j]->dim[axis]);
+    }
+    lo[axis] = expr_add(c, lo[axis], expr_int(c, whole));
     return true;
 }
 

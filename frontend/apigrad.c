@@ -20,7 +20,7 @@ static const double first_step = 1e-5, finer = 8;
 /* One of the two programs, its inputs, and its answers: the loss, the gradient by each subject. */
 typedef struct Compiled {
     Program *p;
-    GradcCall call;
+    GradcCall *call;
     const void **ins;
     void **outs;
 } Compiled;
@@ -63,8 +63,9 @@ static void compile(Check *k, Graph *g, const char *name, Compiled *to) {
     build_finish(b);
     to->p = b->program;
     if (!k->interpreter) build_load(b, k->g->set.backend, &l);
-    if (gradc_call_open(&to->call, k->interpreter ? session_ports(to->p) : l.program, &e)) session_fail(k->c, &e);
-    gd_defer(k->c, close_call, &to->call);
+    to->call = gd_new(k->c, GradcCall);
+    if (gradc_call_open(to->call, k->interpreter ? session_ports(to->p) : l.program, &e)) session_fail(k->c, &e);
+    gd_defer(k->c, close_call, to->call);
 }
 
 static void compile_both(Check *k) {
@@ -101,7 +102,7 @@ static void interpret(Ctx *scratch, void *arg) {
 /* The loss; the gradients are where the program's outputs are. */
 static double evaluate(Check *k, Compiled *p) {
     GradcError e;
-    GradcCall *call = &p->call;
+    GradcCall *call = p->call;
     gd_check_time(k->c);
     if (!k->interpreter) {
         if (gradc_call_run(call, &e)) session_fail(k->c, &e);
@@ -120,7 +121,7 @@ static double evaluate(Check *k, Compiled *p) {
 
 static const double *gradient_of(const Check *k, int subject) {
     const Compiled *p = &k->gradient;
-    return k->interpreter ? p->outs[subject + 1] : p->call.out[subject + 1].data;
+    return k->interpreter ? p->outs[subject + 1] : p->call->out[subject + 1].data;
 }
 
 /* ---- inputs ---- */
@@ -146,7 +147,7 @@ static void set_states(Check *k, const Graph *g, int nstates, StateVar *const *s
         for (size_t j = 0; moves && j < n; j++) square += x[j] * x[j];
         double by = square > 0 ? .1 * sqrt(square / (double)n) : .1;
         for (size_t j = 0; moves && j < n; j++) x[j] += by * rnd(k);
-        if (gradc_call_set(&k->gradient.call, states[i]->in, &t, &e)) session_fail(k->c, &e);
+        if (gradc_call_set(k->gradient.call, states[i]->in, &t, &e)) session_fail(k->c, &e);
     }
 }
 
@@ -167,7 +168,7 @@ static int64_t table_rows(const Graph *g, const Value *in) {
 /* Whose value the caller gives: by name, else in order. */
 static bool *given_inputs(Check *k) {
     const GradcArgs *a = k->o->values;
-    const GradcProgram *p = k->gradient.call.program;
+    const GradcProgram *p = k->gradient.call->program;
     bool *given = gd_new_array(k->c, bool, p->nin + 1);
     int plain = 0;
     for (int w = 0; a && w < a->nvalues; w++) {
@@ -180,14 +181,14 @@ static bool *given_inputs(Check *k) {
         plain += !named;
     }
     for (int i = 0; i < p->nin && plain; i++)
-        if (!given[i] && !k->gradient.call.in[i].data) given[i] = true, plain--;
+        if (!given[i] && !k->gradient.call->in[i].data) given[i] = true, plain--;
     return given;
 }
 
 /* Sizes that nothing decides are 3, or as near to it as they may. */
 static void set_sizes(Check *k) {
     const GradcArgs *a = k->o->values;
-    GradcCall *call = &k->gradient.call;
+    GradcCall *call = k->gradient.call;
     const GradcProgram *p = call->program;
     GradcError e;
     for (int w = 0; a && w < a->nvalues; w++) {
@@ -207,7 +208,7 @@ static void set_sizes(Check *k) {
 static void fill(Check *k, int port, bool positive) {
     const GradModel *m = &k->m;
     const Value *v = m->g->in.v[port];
-    GradcTensor *t = &k->gradient.call.in[port];
+    GradcTensor *t = &k->gradient.call->in[port];
     size_t n = t->bytes / gradc_dtype_size(t->dtype);
     int64_t most = v == m->target ? m->classes : t->dtype == GRADC_I64 || t->dtype == GRADC_I32 ? table_rows(m->g, v) : 0;
     for (size_t i = 0; i < n; i++) {
@@ -219,7 +220,7 @@ static void fill(Check *k, int port, bool positive) {
 }
 
 static void share_inputs(Check *k) {
-    GradcCall *from = &k->gradient.call, *to = &k->loss.call;
+    GradcCall *from = k->gradient.call, *to = k->loss.call;
     GradcError e;
     int nin = from->program->nin;
     const void **ins = k->loss.ins = k->gradient.ins = gd_new_array(k->c, const void *, nin + 1);
@@ -230,8 +231,7 @@ static void share_inputs(Check *k) {
         ins[i] = t.data;
         if (gradc_call_set(to, i, &t, &e)) session_fail(k->c, &e);
     }
-    for (int s = 0; s < from->program->nsyms; s++) to->syms[s] = from->syms[s];
-    k->syms = gd_new_array(k->c, int64_t, from->program->nsyms + 1);
+    k->syms = gd_new_array(k->c, int64_t, from->program->nsyms + to->program->nsyms + 1);
     k->loss.outs = gd_new_array(k->c, void *, 1);
     k->gradient.outs = gd_new_array(k->c, void *, k->m.subjects.n + 1);
     k->loss.outs[0] = gd_alloc_aligned(k->c, sizeof(double));
@@ -241,7 +241,7 @@ static void share_inputs(Check *k) {
 }
 
 static void set_inputs(Check *k) {
-    GradcCall *call = &k->gradient.call;
+    GradcCall *call = k->gradient.call;
     const GradcArgs *given = k->o->values;
     GradcArgs a = given ? *given : (GradcArgs){0};
     GradcError e;
@@ -365,7 +365,7 @@ static const char *type_text(Check *k, const GradcTensor *t) {
    the way. */
 static void check_tensor(Check *k, int subject, const double *dx) {
     const GradSubject *s = &k->m.subjects.v[subject];
-    GradcTensor *t = &k->gradient.call.in[k->port[subject]];
+    GradcTensor *t = &k->gradient.call->in[k->port[subject]];
     Direction d = {.subject = subject, .n = (int64_t)(t->bytes / sizeof(double)), .x = t->data};
     GradcGradRow row = {.name = s->name, .kind = s->param ? "param" : "input", .shape = type_text(k, t), .elements = d.n, .ok = true,
                         .error = -1, .at = -1, .place = ""};
@@ -417,7 +417,7 @@ static void gradcheck(Ctx *c, void *arg) {
     set_inputs(k);
     const double **dx = gd_new_array(c, const double *, k->m.subjects.n);
     for (int i = 0; i < k->m.subjects.n; i++) {
-        size_t bytes = k->gradient.call.in[k->port[i]].bytes;
+        size_t bytes = k->gradient.call->in[k->port[i]].bytes;
         double *copy = gd_alloc_aligned(c, bytes + 1);
         if (bytes) memcpy(copy, gradient_of(k, i), bytes);
         dx[i] = copy;

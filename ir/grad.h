@@ -20,9 +20,9 @@ void graph_grad(Graph *g, Value *loss, int n, Value *const *of, Value **out);
 
 /* All floats of the graph become f64 (widen.c); what cannot is an error, all at once. */
 void graph_widen(Graph *g);
-/* What stands between the loss and n values (float) it depends on (gradpath.c): E404 for every node at which the gradient of
-   something that has no other way to the loss ends. Nodes that lose a part of a gradient, and values of which none is left,
-   are put in words into notes (may be NULL). */
+/* What stands between the loss and n values (float) it depends on (gradpath.c): E404 for every node at which the gradient ends of
+   a value that has no other way to the loss. Values that the loss does not depend on are put in words into notes (may be
+   NULL). */
 typedef VEC(const char *) GradNotes;
 void grad_path(Graph *g, Value *loss, int n, Value *const *of, GradNotes *notes);
 

@@ -1,20 +1,19 @@
 /* Where gradients end: what stands between a loss and the values it depends on. See grad.h.
 
    A float value has a way when some chain of nodes carries its gradient to the loss. A node is in the way when the loss
-   needs it, it takes a value that depends on those asked for and has no way, and passes nothing on to it: argmax,
-   a cast to integers, round. A comparison beside a way (x where x > 0) is in nobody's way. In a region every output of
-   floats counts as needed by the loss. Every node is visited three times: it ends. */
+   needs it, it takes a value that depends on one of those asked for that has no way at all, and passes nothing on to it:
+   argmax, a cast to integers, round. A comparison beside a way (x where x > 0) is in nobody's way, nor is the
+   rounding of a scale beside what is scaled. In a region every output of floats counts as needed by the loss. Every node is
+   visited three times: it ends. */
 #include "grad.h"
 #include "ops/build.h"
 #include "train.h"
 
 typedef struct Paths {
     Ctx *c;
-    Map *depends; /* on what was asked for, by data */
+    Map *depends; /* by data, on what was asked for and has no way */
     Map *needed;  /* by the loss, by data */
     Map *way;     /* carries a gradient */
-    GradNotes *notes;
-    const Op *detach;
 } Paths;
 
 static void mark(Map *m, const Value *v) {
@@ -81,7 +80,7 @@ static void report(const Node *n) {
         node_error(n, 404, "a smooth step in its place: sigmoid((a - b) / width)",
                    "%s passes no gradient: its answer is true or false", n->op->name);
     else if (!grad_float(y))
-        node_error(n, 404, "stay with floats: softmax and a weighted sum in place of the position of the largest",
+        node_error(n, 404, "stay with floats: in place of the largest's position, softmax and a weighted sum",
                    "%s passes no gradient: its answer is whole numbers", n->op->name);
     else
         node_error(n, 404, "a smooth function in its place (tanh for a sign), or round what was trained",
@@ -96,12 +95,7 @@ static void look(Paths *k, const Graph *g) {
         if (!needed) continue;
         for (int j = 0; j < n->nin; j++)
             cut |= grad_float(n->in[j]) && map_getp(k->depends, n->in[j]) && !map_getp(k->way, n->in[j]) && !passes(n, j);
-        if (cut && n->op != k->detach) report(n);
-        else if (cut && k->notes) {
-            const char *note = gd_format(k->c, "node %s: what stands before it is a constant to training, as the model says",
-                                         n->label ? n->label : n->op->name);
-            vec_push(k->c, k->notes, note);
-        }
+        if (cut) report(n);
         for (int r = 0; r < n->nregions; r++) look(k, n->region[r]);
     }
 }
@@ -113,12 +107,13 @@ static const char *name_of(const Graph *g, const Value *v) {
 }
 
 void grad_path(Graph *g, Value *loss, int n, Value *const *of, GradNotes *notes) {
-    Paths k = {g->c, map_new(g->c), map_new(g->c), map_new(g->c), notes, op_named("detach")};
-    for (int i = 0; i < n; i++) mark(k.depends, of[i]);
+    Paths k = {g->c, map_new(g->c), map_new(g->c), map_new(g->c)};
     mark(k.needed, loss);
     if (grad_float(loss)) mark(k.way, loss);
-    follow_data(&k, g);
     follow_back(&k, g);
+    for (int i = 0; i < n; i++)
+        if (!map_getp(k.way, of[i])) mark(k.depends, of[i]);
+    follow_data(&k, g);
     look(&k, g);
     for (int i = 0; notes && i < n; i++) {
         if (map_getp(k.needed, of[i])) continue;

@@ -87,6 +87,8 @@ int gradc_data_limit(const GradcData *d, int i, int64_t limit, int64_t ignored, 
 char *gradc_data_place(const GradcData *d, int i, int64_t record, char *buf, size_t size);
 /* The files are what they were when opened (size, time, identity); to be called once an epoch. */
 int gradc_data_unchanged(const GradcData *d, GradcError *e);
+/* Is a file of it mapped? Then it has to be unchanged whenever records are gathered; the loader sees to that. */
+bool gradc_data_mapped(const GradcData *d);
 
 /* ---- batches, gathered ahead by a thread ---- */
 

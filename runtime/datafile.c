@@ -86,6 +86,12 @@ int gradc_data_unchanged(const GradcData *d, GradcError *e) {
     return 0;
 }
 
+bool gradc_data_mapped(const GradcData *d) {
+    bool mapped = false;
+    for (int i = 0; i < d->nblocks; i++) mapped |= d->blocks[i].mapped > 0;
+    return mapped;
+}
+
 /* ---- bytes ---- */
 
 static size_t most(void) {

@@ -65,7 +65,8 @@ static void fill(GradcLoader *l, int64_t index, Slot *s) {
     b->index = index;
     b->n = l->n - first < l->size ? l->n - first : l->size;
     b->records = l->order + first;
-    s->status = 0;
+    /* A file that is mapped and has become shorter would end the process. */
+    s->status = gradc_data_mapped(l->d) ? gradc_data_unchanged(l->d, &s->error) : 0;
     for (int i = 0; i < l->nfeeds && !s->status; i++) {
         const GradcFeed *f = &l->feeds[i];
         s->status = shape(l, f, b->records, b->n, &b->tensors[i], &s->rooms[i], &s->error);

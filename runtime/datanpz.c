@@ -42,6 +42,12 @@ static ssize_t member_read(void *cookie, char *buf, size_t n) {
     return (ssize_t)got;
 }
 
+/* A shape that no machine can hold: whose? */
+static int name_overflow(const char *path, int status, GradcError *e) {
+    return status && e->code == 505 ? gradc_error(e, 103, "write it again with numpy.save", "%s: the header's shape is more than any file has", path)
+                                    : status;
+}
+
 static int read_member(GradcData *d, zip_t *zip, zip_uint64_t index, const char *name, GradcError *e) {
     char path[600];
     GradcTensor t = {0};
@@ -53,6 +59,7 @@ static int read_member(GradcData *d, zip_t *zip, zip_uint64_t index, const char 
     int status =
         f ? gradc_npy_read_stream(&t, f, path, -1, e) : gradc_error(e, 506, NULL, "%s: out of memory", path);
     if (f) fclose(f);
+    status = name_overflow(path, status, e);
     if (status && e->code == 101)
         status = gradc_error(e, 103, "write it again with numpy.savez", "%s: damaged: %s", path,
                              zip_error_strerror(zip_file_get_error(m.z)));
@@ -96,13 +103,15 @@ static int note(GradcData *d, const char *path, GradcError *e) {
     struct stat st;
     int file;
     if (stat(path, &st)) return gradc_error(e, 101, NULL, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) /* a pipe would be waited for */
+        return gradc_error(e, 101, "name the file itself", "%s: %s", path, S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file");
     return data_note(d, path, &st, &file, e);
 }
 
+/* Of a file that is noted. */
 static int read_npy(GradcData *d, const char *name, const char *path, GradcError *e) {
     GradcTensor t = {0};
-    int status = note(d, path, e);
-    if (!status) status = gradc_npy_read(&t, path, -1, e);
+    int status = name_overflow(path, gradc_npy_read(&t, path, -1, e), e);
     if (!status) status = add_array(d, name, path, &t, e);
     gradc_tensor_free(&t);
     if (!status) d->files[d->nfiles - 1].count = d->count;
@@ -119,17 +128,18 @@ static bool is_npy(const char *path) {
 
 int data_npz(GradcData *d, GradcError *e) {
     const char *path = d->spec.path;
-    int code, status = 0;
+    int code, status = note(d, path, e);
+    if (status) return status;
     if (is_npy(path)) {
         status = read_npy(d, "x", path, e);
         for (int i = 0; i < d->spec.n && !status; i++) {
             if (data_is_common(d->spec.options[i].key)) continue;
             d->spec.options[i].used = true;
-            status = read_npy(d, d->spec.options[i].key, d->spec.options[i].value, e);
+            status = note(d, d->spec.options[i].value, e);
+            if (!status) status = read_npy(d, d->spec.options[i].key, d->spec.options[i].value, e);
         }
         return status ? status : data_find_label(d, e);
     }
-    if ((status = note(d, path, e))) return status;
     zip_t *zip = zip_open(path, ZIP_RDONLY | ZIP_CHECKCONS, &code);
     if (!zip) {
         zip_error_t why;

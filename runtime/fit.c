@@ -114,6 +114,9 @@ static int open_data(Fit *f, bool train, GradcError *e) {
     f->batch = f->o->batch ? f->o->batch : f->t->batch_symbol ? f->t->batch : 1;
     if (!status && f->batch > 1 && !f->t->batch_symbol)
         status = gradc_error(e, 601, NULL, "--batch: the model takes one sample a step");
+    if (!status && f->batch > f->t->batch && f->t->batch_symbol)
+        status = gradc_error(e, 601, "compile it with --batch", "--batch: the program is made for %lld samples a step, not for %lld",
+                             (long long)f->t->batch, (long long)f->batch);
     if (!status) status = open_side(f, !train, f->data, e);
     if (!status) status = split(f, train, e); /* a text's windows are known only now */
     if (!status && train && f->valid) status = open_side(f, true, f->valid, e);

@@ -267,7 +267,9 @@ static int read_type(GradcData *d, const char *name, const char *s, DataField *f
     if (!ok || strcmp(p, "]"))
         return gradc_error(e, 601, "for example x=f32[3,32,32],y=u8[]",
                            "raw:%s: %s=%s is no dtype with a shape", d->spec.path, name, s);
-    return gradc_shape_bytes(f->pub.dtype, f->pub.rank, f->pub.dims, &count, &bytes, e);
+    if (gradc_shape_bytes(f->pub.dtype, f->pub.rank, f->pub.dims, &count, &bytes, e))
+        return gradc_error(e, 505, NULL, "raw:%s: %s=%s is more than this machine can address", d->spec.path, name, s);
+    return 0;
 }
 
 /* Elements of more than a byte become a column of their own, aligned and in host order. */

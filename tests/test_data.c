@@ -201,6 +201,32 @@ static void changes_are_seen(void **state) {
     gradc_data_close(d);
 }
 
+/* More than half of the memory is not read but mapped: where such a file becomes shorter, its pages are gone. */
+static void shrinks_while_mapped(void **state) {
+    (void)state;
+    int64_t size = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 2 + (1 << 20), record = size / 64;
+    GradcData *d;
+    GradcLoader *l;
+    const GradcBatch *b;
+    put("sparse", "", 1);
+    if (truncate(at("sparse"), record * 64)) skip(); /* no file of holes */
+    int status = gradc_data_open(&d, spec("raw:@/sparse,x=u8[1024],rest=u8[%lld]", (long long)record - 1024), &err);
+    if (status) skip(); /* the address space is limited */
+    GradcFeed feed = {0, GRADC_F32, 2, 0, {-1, 1024}};
+    assert_true(gradc_data_mapped(d));
+    assert_int_equal(gradc_loader_open(&l, d, &feed, 1, 1, &err), 0);
+    assert_int_equal(gradc_loader_start(l, (int64_t[]){0}, 1, 0, &err), 0);
+    assert_int_equal(gradc_loader_next(l, &b, &err), 0);
+    assert_int_equal(b->n, 1);
+    assert_int_equal(truncate(at("sparse"), 100), 0);
+    assert_int_equal(gradc_loader_start(l, (int64_t[]){63, 1}, 2, 0, &err), 0);
+    assert_int_equal(gradc_loader_next(l, &b, &err), 5);
+    assert_non_null(strstr(err.text, "sparse: the file changed since it was opened"));
+    gradc_loader_close(l);
+    gradc_data_close(d);
+    unlink(at("sparse"));
+}
+
 /* ---- CIFAR, raw ---- */
 
 static void put_cifar(void) {
@@ -641,6 +667,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idx_fills),      cmocka_unit_test(idx_packed),
         cmocka_unit_test(idx_hostile),    cmocka_unit_test(changes_are_seen),
+        cmocka_unit_test(shrinks_while_mapped),
         cmocka_unit_test(cifar_turns),    cmocka_unit_test(raw_numbers),
         cmocka_unit_test(npz_reads),      cmocka_unit_test(csv_reads),
         cmocka_unit_test(names_read),     cmocka_unit_test(text_windows),

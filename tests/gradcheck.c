@@ -28,20 +28,31 @@ typedef struct Model { const GradCase *k; const char *dims; int order, opt, lane
 
 /* ---- rows that were checked ---- */
 
+/* Inputs by bits: those that were floats, and those that a gradient went to. */
+typedef struct Checked { const Op *op; unsigned floats, reached; } Checked;
+
 enum { MOST_ROWS = 600 };
-static const Op *checked[MOST_ROWS];
+static Checked checked[MOST_ROWS];
 static int nchecked;
 
-bool grad_checked(const Op *op) {
+static Checked *find(const Op *op) {
     for (int i = 0; i < nchecked; i++)
-        if (checked[i] == op) return true;
-    return false;
+        if (checked[i].op == op) return &checked[i];
+    return NULL;
 }
 
-static void note(const Op *op) {
-    if (!op || grad_checked(op)) return;
+bool grad_checked(const Op *op) { return find(op) != NULL; }
+unsigned grad_unchecked_inputs(const Op *op) {
+    const Checked *k = find(op);
+    return k ? k->floats & ~k->reached : 0;
+}
+
+static Checked *note(const Op *op) {
+    Checked *k = op ? find(op) : NULL;
+    if (k || !op) return k;
     assert_true(nchecked < MOST_ROWS);
-    checked[nchecked++] = op;
+    checked[nchecked].op = op;
+    return &checked[nchecked++];
 }
 
 /* The row of the model's operator, from a node's label: "3 Conv", "0 ai.onnx.ml.Binarizer \"name\"". */
@@ -59,13 +70,25 @@ static void note_rows(Graph *g, int n, Value *const *of, int opset) {
     for (int i = 0; i < g->nodes.n; i++) {
         const Node *m = g->nodes.v[i];
         bool some = false, from = false, floats = false;
-        for (int k = 0; k < m->nin; k++) from |= grad_wanted(&G, m->in[k]);
+        unsigned inputs[2] = {0, 0};
+        int last = -1; /* where there may be any number of them, they count as one */
+        for (const char *s = m->op->in; s && *s; s += strcspn(s, " "), s += *s == ' ') last++;
+        for (int k = 0; k < m->nin; k++) {
+            bool reached = grad_wanted(&G, m->in[k]);
+            unsigned bit = 1u << (k < last ? k : last);
+            from |= reached;
+            if (grad_float(m->in[k])) inputs[0] |= bit;
+            if (reached) inputs[1] |= bit;
+        }
         for (int k = 0; k < m->nout; k++) {
             some |= grad_wanted(&G, m->out[k]);
             floats |= grad_float(m->out[k]);
         }
         if (some) note(origin(g->c, m->label, opset));
-        if (some || (from && floats)) note(m->op);
+        if (!some && !(from && floats)) continue;
+        Checked *k = note(m->op);
+        k->floats |= inputs[0];
+        k->reached |= inputs[1];
     }
 }
 

@@ -29,4 +29,6 @@ void grad_bits(const GradCase *k);
 /* Has a case that was checked nodes of this row, from and to floats that the inputs reach, or (BUILD rows) a gradient through
    nodes that it made? */
 bool grad_checked(const Op *op);
+/* Inputs (bits) that were floats in such nodes, but never any that a gradient had to go to. */
+unsigned grad_unchecked_inputs(const Op *op);
 #endif

@@ -310,6 +310,47 @@ static const GradCase flows[] = {
     {"Gradient", "net (double[N] x, double[N] w) => (double[N] y) { a = Sin(x) b = Mul(a, w) c = Mul(b, x) y = ai.onnx.preview.training.Gradient<xs=[\"x\"], zs=[\"w\"], y=\"c\">(x, w) }", TEN, .second = true},
 };
 
+/* ---- sizes and places that only the data knows ---- */
+
+#define ABC1 "A=1 B=1 C=1; A=2 B=1 C=1; A=1 B=3 C=1; A=1 B=1 C=4; A=2 B=3 C=4; A=3 B=2 C=5; A=5 B=3 C=2; A=1 B=7 C=3; A=4 B=1 C=5; A=2 B=2 C=17"
+static const GradCase by_data[] = {
+    {"Slice by data", "net (double[A,B,9] x, int64[1] i, int64[1] j) => (double[A,B,p] y) <int64[1] f = {4}, int64[1] a = {2}> { e = Add(j, f) y0 = Slice(x, i, e, a) y = Sin(y0) }", ABC1, .most = 3, .second = true},
+    {"Slice, a step by data", "net (double[A,B,9] x, int64[1] i, int64[1] j) => (double[A,B,p] y) <int64[1] f = {9}, int64[1] o = {1}, int64[1] a = {2}> { t = Add(j, o) y0 = Slice(x, i, f, a, t) y = Sin(y0) }",
+     ABC1, .most = 3, .second = true},
+    {"Slice, backwards by data", "net (double[A,9,C] x, int64[1] i, int64[1] j) => (double[A,p,C] y) <int64[1] f = {-9}, int64[1] o = {-1}, int64[1] a = {1}> { k = Neg(j) t = Add(k, o) s = Sub(o, i) y0 = Slice(x, s, f, a, t) y = Sin(y0) }",
+     ABC1, .most = 3, .second = true},
+    {"Slice, an axis by data", "net (double[4,5,C] x, int64[1] a) => (double[p,q,r] y) <int64[1] s = {1}, int64[1] e = {3}> { y0 = Slice(x, s, e, a) y = Sin(y0) }",
+     "C=1; C=2; C=3; C=4; C=5; C=6; C=7; C=8; C=9; C=11", .most = 1},
+    {"Split by data", "net (double[A,B,7] x, int64[1] i) => (double[A,B,p] y, double[A,B,q] z) <int64[1] f = {7}> { r = Sub(f, i) s = Concat<axis=0>(i, r) y, z0 = Split<axis=2>(x, s) z = Sin(z0) }", ABC1, .most = 5},
+    {"Pad by data", "net (double[A,B,C] x, int64[6] p, double v) => (double[q,r,s] y) { y0 = Pad(x, p, v) y = Sin(y0) }", ABC1, .most = 2, .second = true},
+    {"Pad, reflect by data", "net (double[A,B,9] x, int64[2] p) => (double[q,r,s] y) <int64[1] a = {2}> { y0 = Pad<mode=\"reflect\">(x, p, , a) y = Sin(y0) }", ABC1, .most = 4},
+    {"Tile by data", "net (double[A,B,C] x, int64[3] n) => (double[p,q,r] y) <int64 o = {1}> { m = Add(n, o) y0 = Tile(x, m) y = Sin(y0) }", ABC1, .most = 2, .second = true},
+    {"Expand by data", "net (double[A,1,C] x, int64[1] n) => (double[p,q,r] y) <int64[1] o = {1}> { m = Add(n, o) s = Concat<axis=0>(o, m, o) y0 = Expand(x, s) y = Sin(y0) }", ABC1, .most = 4, .second = true},
+    {"Reshape by data", "net (double[A,B,C] x, int64[1] n) => (double[p,q] y) <int64[1] o = {1}, int64[1] w = {-1}> { z = Sub(n, n) e = Add(z, o) s = Concat<axis=0>(e, w) y0 = Reshape(x, s) y = Sin(y0) }", ABC1, .most = 4},
+    {"TopK by data", "net (double[A,5,C] x, int64[1] n) => (double[A,p,C] y) <int64[1] o = {1}> { k = Add(n, o) y0, i = TopK<axis=1>(x, k) y = Sin(y0) }", ABC1, .most = 4, .second = true},
+    {"Trilu by data", "net (double[A,B,C] x, int64 k) => (double[A,B,C] y) { y0 = Trilu(x, k) y = Sin(y0) }", ABC1, .most = 1},
+    {"OneHot by data", "net (double[2] v, int64[A,C] i, int64[1] n) => (double[A,C,p] y) <int64[1] o = {1}> { d = Add(n, o) y0 = OneHot(i, d, v) y = Sin(y0) }", ABC1, .most = 4},
+    {"ReduceSum, axes by data", "net (double[A,B,C] x, int64[1] a) => (double[p,q,r] y) { y0 = ReduceSum(x, a) y = Sin(y0) }", ABC1, .most = 2, .second = true},
+    {"ReduceMax, axes by data", "net (double[A,B,C] x, int64[1] a) => (double[p,q,r] y) { y0 = ReduceMax(x, a) y = Sin(y0) }", ABC1, .most = 2, .second = true},
+    {"ReduceL2, axes by data", "net (double[A,B,C] x, int64[1] a) => (double[p,q,r] y) { y = ReduceL2(x, a) }", ABC1, .3, 2, .most = 2},
+    {"ReduceLogSumExp, axes by data", "net (double[A,B,C] x, int64[1] a) => (double[p,q,r] y) { y = ReduceLogSumExp(x, a) }", ABC1, .most = 2},
+    {"CumSum, an axis by data", "net (double[A,B,C] x, int64 a) => (double[A,B,C] y) { y0 = CumSum(x, a) y = Sin(y0) }", ABC1, .most = 2},
+    {"CumProd, an axis by data", "net (double[A,B,C] x, int64 a) => (double[A,B,C] y) { y0 = CumProd<reverse=1>(x, a) y = Sin(y0) }", ABC1, .most = 2},
+    {"Unsqueeze, Squeeze by data", "net (double[A,B,C] x, int64[1] a) => (double[p,q,r] y) { u = Unsqueeze(x, a) s = Squeeze(u, a) y = Sin(s) }", ABC1, .most = 2},
+    {"CenterCropPad by data", "net (double[A,B,C] x, int64[2] n) => (double[A,p,q] y) <int64 o = {1}> { m = Add(n, o) y0 = CenterCropPad<axes=[1,2]>(x, m) y = Sin(y0) }", ABC1, .most = 5},
+    {"Gather by positions found", "net (double[A,B,C] x, int64[A] i) => (double[p,B,C] y) { m = Cast<to=9>(i) n = NonZero(m) u = Constant<value_ints=[-1]>() f = Reshape(n, u) y0 = Gather(x, f) y = Sin(y0) }", ABC1, .most = 3, .second = true},
+    {"Resize by data", "net (double[N,1,H,W] x, float[2] f) => (double[p,q,r,s] y) <float[2] o = {1,1}> { k = Concat<axis=0>(o, f) y0 = Resize<mode=\"linear\">(x, , k) y = Sin(y0) }", X2, .lo = .6, .hi = 1.8},
+    {"Resize, sizes by data", "net (double[N,1,H,W] x, int64[2] n) => (double[p,q,r,s] y) <int64 o = {2}> { m = Add(n, o) y0 = Resize<mode=\"cubic\", axes=[2,3]>(x, , , m) y = Sin(y0) }", X2, .most = 6},
+    {"DFT, an axis by data", "net (double[N,C,W,2] x, int64 a) => (double[p,q,r,2] y) { y0 = DFT(x, , a) y = Sin(y0) }", NCW, .most = 2},
+    {"DFT, a length by data", "net (double[N,C,W,1] x, int64 n) => (double[N,C,p,2] y) <int64 a = {2}, int64 o = {1}> { m = Add(n, o) y0 = DFT(x, m, a) y = Sin(y0) }", NCW, .most = 6},
+    {"STFT, a step by data", "net (double[N,W,1] x, double[5] w, int64 n) => (double[N,p,q,2] y) <int64 o = {1}> { s = Add(n, o) y0 = STFT(x, s, w) y = Sin(y0) }", X1, .most = 3},
+    {"AffineGrid, a size by data", "net (double[N,2,3] t, int64[2] n) => (double[p,q,r,2] y) <int64 o = {1}, int64[1] f = {2}> { b = Shape<end=1>(t) m = Add(n, o) s = Concat<axis=0>(b, f, m) y0 = AffineGrid(t, s) y = Sin(y0) }",
+     TEN, .most = 4},
+    {"Dropout, training by data", "net (double[A,B,C] x, bool t) => (double[A,B,C] y) <float r = {0.4}> { y0 = Dropout<seed=5>(x, r, t) y = Sin(y0) }", .dims = ABC1},
+    {"If by data, sizes differ", "net (double[A,B,C] x, bool t) => (double[p,B,C] y) { a = Sin(x) y0 = If(t) <then_branch = t1 () => (double[A,B,C] b) { b = Mul(a, x) }, else_branch = e1 () => (double[q,B,C] d) { d = Concat<axis=0>(a, x) }> y = Sin(y0) }",
+     .dims = ABC1, .second = true},
+};
+
 /* ---- the rest ---- */
 
 #define N_M "N=1 M=1; N=1 M=2; N=2 M=1; N=3 M=2; N=2 M=3; N=5 M=7; N=7 M=3; N=4 M=4; N=11 M=1; N=1 M=17"

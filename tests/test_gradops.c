@@ -290,6 +290,11 @@ static void test_all_rows(void **state) {
             print_error("%s: %s\n", name, have ? "has a gradient, and is named as one that has none" : "no case has its gradient");
             bad++;
         }
+        for (unsigned k = 0, left = grad_unchecked_inputs(op); left; k++, left >>= 1)
+            if (left & 1) {
+                print_error("%s: no case has its gradient by input %u\n", name, k);
+                bad++;
+            }
     }
     print_message("%d cases, %d rows, %d shapes, worst error %.1e\n", ncases, rows, shapes, worst);
     assert_int_equal(bad, 0);
@@ -303,7 +308,7 @@ int main(int argc, char **argv) {
     put_reductions();
     put_running();
     PUT(formulas); PUT(with_zeros); PUT(views); PUT(gathers); PUT(products); PUT(convs); PUT(pools); PUT(norms); PUT(attentions); PUT(images);
-    PUT(spectra); PUT(losses); PUT(flows); PUT(others);
+    PUT(spectra); PUT(losses); PUT(flows); PUT(by_data); PUT(others);
     tests[ncases] = (struct CMUnitTest){"all rows", test_all_rows, NULL, NULL, NULL};
     return _cmocka_run_group_tests("gradients", tests, (size_t)ncases + 1, NULL, NULL);
 }

@@ -213,6 +213,24 @@ static Expr *span(Ctx *c, Expr *size, int64_t gap) {
     return expr2(c, E_MAX, s, expr_int(c, 0));
 }
 
+/* d's elements along an axis at start, start + step, .. of size, zeros elsewhere, where only the run knows the step. */
+static Value *spread_along(Graph *g, Value *d, int axis, Expr *start, Expr *step, Expr *size) {
+    Ctx *c = g->c;
+    Expr *dim[MAX_RANK], *line[MAX_RANK];
+    for (int i = 0; i < d->rank; i++) {
+        dim[i] = i == axis ? size : d->dim[i];
+        line[i] = i == axis ? d->dim[i] : expr_int(c, 1);
+    }
+    Value *at = make(g, "mul", build_iota(g, I64, d->rank, line, axis), build_scalar(g, I64, step));
+    Node *n = node_begin(g, "scatter_elements");
+    node_input(n, build_broadcast(g, const_scalar(g, d->dt, 0), d->rank, dim));
+    node_input(n, make(g, "add", at, build_scalar(g, I64, start)));
+    node_input(n, d);
+    node_int(n, "axis", axis);
+    node_string(n, "reduction", "add");
+    return node_finish(n);
+}
+
 /* Back to where they came from, zeros between and around; an axis read backwards is turned first. */
 static void slice_grad(Grad *G, Node *n, Value *const *dy) {
     Ctx *c = G->g->c;
@@ -220,15 +238,17 @@ static void slice_grad(Grad *G, Node *n, Value *const *dy) {
     const Attr *start = node_attr(n, "start"), *step = node_attr(n, "step");
     Expr *lo[MAX_RANK], *hi[MAX_RANK];
     int64_t gap[MAX_RANK];
+    bool open[MAX_RANK];
     Value *d = dy[0];
     for (int i = 0; i < x->rank; i++) {
-        int64_t s;
-        lo[i] = start->dims[i];
-        if (!is_int(step->dims[i], &s) || !s) {
-            node_error(n, 404, "make the step a constant",
-                       "a slice whose step is not known when compiling has no gradient");
-            return;
+        int64_t s = 1;
+        open[i] = !is_int(step->dims[i], &s) || !s;
+        if (open[i]) {
+            lo[i] = hi[i] = expr_int(c, 0);
+            gap[i] = 0;
+            continue;
         }
+        lo[i] = start->dims[i];
         if (s < 0) {
             lo[i] = expr_add(c, lo[i], expr_mul(c, expr_sub(c, y->dim[i], expr_int(c, 1)), expr_int(c, s)));
             d = build_reverse(G->g, d, i);
@@ -237,7 +257,10 @@ static void slice_grad(Grad *G, Node *n, Value *const *dy) {
         gap[i] = s - 1;
         hi[i] = expr_sub(c, expr_sub(c, x->dim[i], lo[i]), span(c, y->dim[i], gap[i]));
     }
-    grad_add(G, n->in[0], build_pad(G->g, d, lo, hi, gap, NULL));
+    d = build_pad(G->g, d, lo, hi, gap, NULL);
+    for (int i = 0; i < x->rank && d->rank == x->rank; i++)
+        if (open[i]) d = spread_along(G->g, d, i, start->dims[i], step->dims[i], x->dim[i]);
+    grad_add(G, n->in[0], d);
 }
 
 /* ---- pad ---- */

@@ -177,7 +177,7 @@ int gradc_call_place(GradcCall *c, int i, void *data, GradcError *e) {
     if (status) return status;
     t->dtype = port->dtype;
     t->rank = port->rank;
-    memcpy(t->dims, port->dims, (size_t)port->rank * sizeof *t->dims);
+    if (port->rank) memcpy(t->dims, port->dims, (size_t)port->rank * sizeof *t->dims);
     t->data = data;
     c->placed[i] = true;
     return 0;

@@ -7,6 +7,7 @@
 
 typedef struct GradcAtomic {
     int fd, why; /* why: errno of the first failure */
+    bool nameless; /* temp is none yet */
     size_t used;
     const char *path;
     char temp[4096];

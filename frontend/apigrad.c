@@ -460,9 +460,8 @@ static void check_train(Ctx *c, void *arg) {
     graph_grad(m.g, m.loss, of.n, of.v, d);
     if (gd_error_count(c)) gd_leave(c);
     bool described = m.g->train->loss.name && m.g->train->optimizer.name;
-    if (described) {
-        b.front.training = true;
-        b.pass.train = TP_STEP;
+    if (described || m.g->train->own.given) {
+        build_part(&b, TP_STEP);
         b.graph = front_graph(c, &b.file, &b.front);
         session_train(c, b.graph, &w->g->set.train);
     } else {

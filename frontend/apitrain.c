@@ -37,9 +37,22 @@ static Recipe recipe(Ctx *c, const char *option, const char *text) {
     return r;
 }
 
+/* What a training algorithm of the model's own decides itself. */
+static void check_own(Ctx *c, const TrainSettings *o) {
+    const struct { const char *option; bool given; } theirs[] = {
+        {"optimizer", o->optimizer}, {"schedule", o->schedule}, {"metrics", o->nmetrics}, {"freeze", o->nfreeze}, {"accumulate", o->accumulate},
+        {"clip-value", o->clip_value}, {"clip-norm", o->clip_norm}, {"clip-global", o->clip_global}, {"strict-loss", o->strict}};
+    for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
+        if (theirs[i].given)
+            gd_error(c, 601, "with --loss and --optimizer it is trained by those instead",
+                     "--%s: the model brings a training algorithm of its own", theirs[i].option);
+    if (gd_error_count(c)) gd_leave(c);
+}
+
 void session_train(Ctx *c, Graph *g, const TrainSettings *o) {
     if (!g->train) g->train = gd_new(c, TrainSpec);
     TrainSpec *s = g->train;
+    if (s->own.given) check_own(c, o);
     if (o->loss) s->loss = recipe(c, "loss", o->loss);
     if (o->optimizer) s->optimizer = recipe(c, "optimizer", o->optimizer);
     if (o->schedule) s->schedule = recipe(c, "schedule", o->schedule);
@@ -86,8 +99,7 @@ static const char *batch_symbol(const Graph *g) {
 static Graph *read_part(Bundle *k, TrainPart part) {
     Build *b = &k->b;
     b->front.states = true;
-    b->front.training = part == TP_STEP;
-    b->pass.train = part;
+    build_part(b, part);
     Graph *g = front_graph(k->c, &b->file, &b->front);
     if (gd_error_count(k->c)) gd_leave(k->c);
     session_train(k->c, g, &b->g->set.train);
@@ -220,7 +232,7 @@ static void list_limits(Bundle *k) {
     int64_t limit;
     for (int i = 0; i < g->in.n; i++)
         if ((limit = table_rows(g, g->in.v[i])) > 0) l[n++] = (GradcLimit){g->in_names.v[i], limit, 0};
-    if (p && loss_classes(g, g->train, p, &sparse, &axis, &ignored) && sparse && is_int(p->dim[axis], &limit))
+    if (p && !g->train->own.given && loss_classes(g, g->train, p, &sparse, &axis, &ignored) && sparse && is_int(p->dim[axis], &limit))
         l[n++] = (GradcLimit){k->t->target, limit, ignored == ignored ? (int64_t)ignored : 0};
     k->t->limits = l;
     k->t->nlimits = n;
@@ -244,6 +256,7 @@ static void make_all(Bundle *k, int parts) {
     k->t->version = GRADC_VERSION;
     k->t->loss = recipe_text(k->c, &k->loss);
     k->t->optimizer = recipe_text(k->c, &k->optimizer);
+    if (k->read->train->own.given) k->t->loss = k->t->optimizer = "the model's own";
     k->t->target = target_port(k);
     list_limits(k);
 }

@@ -7,6 +7,9 @@
 #include "graph.h"
 #include "tensor.h"
 
+/* The training algorithm that a model brings itself (ONNX's training information), where states are asked for: none of it; what
+   it trains is state, nothing else; its step goes on where the model ends. */
+typedef enum OwnUse { OWN_NONE, OWN_STATES, OWN_ALGORITHM } OwnUse;
 typedef struct FrontOptions {
     /* Of --dim: "NAME=8", "NAME=1..64", "NAME=0..inf"; NULL-ended, may be NULL. A dim that the model leaves
        open goes by the model's name for it, else by INPUT_dimAXIS: x_dim0. */
@@ -20,6 +23,7 @@ typedef struct FrontOptions {
     bool states;
     /* Layers behave as in training: dropout drops, normalisation uses and moves the batch's statistics. Asks for states. */
     bool training;
+    OwnUse own;
     bool last;     /* the file's bytes are not needed for another graph: they are given back */
     const char *prefix; /* the graph's name, an identifier; NULL: made from the file's name */
 } FrontOptions;

@@ -65,6 +65,23 @@ static void described(GradModel *m) {
     if (loss_classes(g, g->train, p, &sparse, &axis, &ignored) && sparse && !is_int(p->dim[axis], &m->classes)) m->classes = 2;
 }
 
+/* The number that the model's own training algorithm puts out, and that no state becomes. */
+static void own_loss(GradModel *m) {
+    Graph *g = m->g;
+    const OwnTraining *own = &g->train->own;
+    for (int i = own->from; i < own->to; i++) {
+        Value *v = g->out.v[i];
+        bool state = false, named = g->train->output && !strcmp(g->train->output, g->out_names.v[i]);
+        for (int k = 0; k < g->states.n; k++) state |= g->states.v[k]->out >= 0 && g->out.v[g->states.v[k]->out] == v;
+        if (!grad_float(v) || !is_value(value_count(g->c, v), 1) || (m->loss && !named) || (state && !named)) continue;
+        if (g->train->output && !named) continue;
+        m->loss = v;
+        m->about = g->out_names.v[i];
+    }
+    if (!m->loss) gd_fail(g->c, 601, "--loss-output NAME", "the model's training algorithm puts out no number that could be its loss");
+    if (m->loss->rank) m->loss = build_reshape(g, m->loss, 0, NULL);
+}
+
 /* The regularisers' part of it. */
 static Value *with_penalty(Graph *g, Value *loss) {
     for (int i = 0; i < g->states.n; i++) {
@@ -95,7 +112,8 @@ void grad_model(Build *b, bool wide, GradModel *m) {
     *m = (GradModel){0};
     TrainPart part = b->g->set.train.part;
     b->front.states = true;
-    b->front.training = part == TP_NONE || part == TP_STEP;
+    build_part(b, part == TP_NONE ? TP_STEP : part);
+    b->pass.train = TP_NONE;
     Graph *g = m->g = front_graph(b->c, &b->file, &b->front);
     if (gd_error_count(b->c)) gd_leave(b->c);
     session_train(b->c, g, &b->g->set.train);
@@ -105,7 +123,8 @@ void grad_model(Build *b, bool wide, GradModel *m) {
         graph_widen(g);
         if (gd_error_count(b->c)) gd_leave(b->c);
     }
-    if (g->train->loss.name) described(m);
+    if (g->train->own.given) own_loss(m);
+    else if (g->train->loss.name) described(m);
     else {
         m->loss = projection(g);
         m->about = "a projection of the outputs";

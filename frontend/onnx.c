@@ -162,10 +162,14 @@ static void initializers(Model *m, Scope *s, const PbGraph *g) {
     }
 }
 
-static Map *hints(Model *m, const PbGraph *g) {
-    Map *h = map_new(m->c);
+static void add_hints(Map *h, const PbGraph *g) {
     for (size_t i = 0; i < g->n_value_info; i++) map_puts(h, g->value_info[i]->name, g->value_info[i]);
     for (size_t i = 0; i < g->n_output; i++) map_puts(h, g->output[i]->name, g->output[i]);
+}
+
+static Map *hints(Model *m, const PbGraph *g) {
+    Map *h = map_new(m->c);
+    add_hints(h, g);
     return h;
 }
 
@@ -464,6 +468,19 @@ static void functions(Model *m) {
     }
 }
 
+void onnx_body(Model *m, Scope *s, const PbGraph *g, const PbGraph *more) {
+    size_t n = g->n_node + (more ? more->n_node : 0);
+    PbNode **node = gd_new_array(m->c, PbNode *, n ? n : 1);
+    for (size_t i = 0; i < n; i++) node[i] = i < g->n_node ? g->node[i] : more->node[i - g->n_node];
+    initializers(m, s, g);
+    if (more) initializers(m, s, more);
+    inputs(m, s, g);
+    if (more) inputs(m, s, more);
+    if (!m->constants) dims_finish(m);
+    if (more && s->hints) add_hints(s->hints, more);
+    walk_nodes(m, s, node, n);
+}
+
 Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const FrontOptions *o) {
     int errors = gd_error_count(c);
     Model m = {.c = c,
@@ -479,16 +496,19 @@ Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const
                .opsets = map_new(c),
                .hints = hints(&m, pb->graph),
                .path = ""};
-    s.g->training = o->training;
+    s.g->training = o->training && !(pb->n_training_info && o->own != OWN_NONE); /* its own algorithm is meant as written */
     dims_read(&m);
     read_opsets(&m, s.opsets, pb->opset_import, pb->n_opset_import, true);
     if (map_gets(s.opsets, "ai.onnx.preview.training")) m.seeds = map_new(c);
     functions(&m);
-    initializers(&m, &s, pb->graph);
-    inputs(&m, &s, pb->graph);
-    dims_finish(&m);
-    walk_nodes(&m, &s, pb->graph->node, pb->graph->n_node);
+    onnx_training_begin(&m);
+    const PbGraph *algorithm = onnx_algorithm(&m);
+    s.g->draws = algorithm != NULL;
+    onnx_body(&m, &s, pb->graph, algorithm);
     outputs(&m, &s, pb->graph);
+    int shown = s.g->out.n;
+    if (algorithm) outputs(&m, &s, algorithm);
+    onnx_training_end(&m, &s, shown);
     if (gd_error_count(c) > errors) gd_leave(c);
     return s.g;
 }

@@ -1,5 +1,6 @@
 /* The ONNX importer's parts: onnx.c (graphs, nodes, functions), onnxtype.c (types and dims), onnxattr.c
-   (attributes), onnxstate.c (weights that train), onnxgradient.c (a part of a graph made again). */
+   (attributes), onnxstate.c (weights that train), onnxgradient.c (a part of a graph made again), onnxtrain.c
+   (training information). */
 #ifndef GD_ONNXGRAPH_H
 #define GD_ONNXGRAPH_H
 #include "onnx.h"
@@ -27,6 +28,8 @@ typedef struct Model {
     VEC(const char *) open; /* names of the dims that were left open, for messages */
     Map *settings;          /* names of initializers that are no weights (onnxstate.c) */
     Map *seeds;             /* node label -> its Import.seed, where nodes may be imported again */
+    Map *bound;             /* names of initializers that the model's own training changes -> Bound (onnxtrain.c); NULL: it is not asked for */
+    bool constants;         /* no initializer is a state now */
     int64_t nodes;          /* imported so far, those of functions counted at every call */
     int64_t consts;
     int depth; /* of subgraphs and function calls */
@@ -67,6 +70,14 @@ Graph *onnx_graph(Ctx *c, PbModel *pb, const char *path, const char *name, const
 Value *onnx_resolve(Model *m, Scope *s, const char *name, const char *user);
 const char *onnx_node_label(Model *m, const Scope *s, const PbNode *p, size_t index);
 void onnx_import_node(Model *m, Scope *s, const PbNode *p, const char *label);
+/* Initializers, inputs and nodes of a graph, and of one that goes on in the same names (may be NULL). */
+void onnx_body(Model *m, Scope *s, const PbGraph *g, const PbGraph *more);
+
+/* ---- onnxtrain.c ---- */
+void onnx_training_begin(Model *m);
+const PbGraph *onnx_algorithm(const Model *m);
+Value *onnx_bound_state(Model *m, Scope *s, const char *name, Value *constant);
+void onnx_training_end(Model *m, Scope *s, int from);
 
 /* ---- onnxgradient.c ---- */
 /* Import.retrace */

@@ -21,7 +21,8 @@ static Map *settings(const Model *m, const Scope *s) {
 /* Only the outermost graph's nodes are looked at: a weight that a subgraph reads is one all the same. */
 Value *onnx_state(Model *m, Scope *s, const char *name, Value *constant) {
     int64_t dims[MAX_RANK];
-    if (!m->o->states || s->g->outer || (constant->dt != F32 && constant->dt != F64)) return constant;
+    if (m->bound) return onnx_bound_state(m, s, name, constant);
+    if (m->constants || !m->o->states || s->g->outer || (constant->dt != F32 && constant->dt != F64)) return constant;
     if (!constant->rank || !value_static(constant, dims)) return constant;
     if (!m->settings) m->settings = settings(m, s);
     if (map_gets(m->settings, name)) return constant;

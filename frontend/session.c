@@ -31,9 +31,16 @@ void build_begin(Build *b, Gradc *g, Ctx *c) {
                             .skip = s->skip, .stop_after = s->stop_after, .print_after = s->print_after,
                             .print = g->printed, .dump_dir = s->dump_dir,
                             .timing = s->time_passes ? time_pass : NULL, .arg = g->times};
-    b->pass.train = s->train.part;
     b->front = (FrontOptions){.dims = s->dims, .fixed = s->fixed, .symbolic = s->symbolic, .prefix = s->prefix,
-                              .states = s->train.part != TP_NONE, .training = s->train.part == TP_STEP};
+                              .states = s->train.part != TP_NONE};
+    build_part(b, s->train.part);
+}
+
+/* Which of a trainable model's programs is read next. A loss that an option names takes the place of the model's own algorithm. */
+void build_part(Build *b, TrainPart part) {
+    b->pass.train = part;
+    b->front.training = part == TP_STEP;
+    b->front.own = b->g->set.train.loss ? OWN_NONE : part == TP_RUN ? OWN_STATES : OWN_ALGORITHM;
 }
 
 void build_read(Build *b) {

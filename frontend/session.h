@@ -66,6 +66,7 @@ const char *session_keep(Gradc *g, const char *s);
 /* What an action that checks a model ends with: 3 when the model was read, but is not what was asked for. */
 int session_check_status(const Gradc *g, int status, bool read);
 void build_begin(Build *b, Gradc *g, Ctx *c); /* target and options */
+void build_part(Build *b, TrainPart part);    /* which program of a model that trains; build_begin: the option's */
 void build_read(Build *b);                    /* the file: graph or program */
 void build_passes(Build *b);                  /* program; NULL when stop_after is a graph pass */
 void build_finish(Build *b);                  /* the same, and all passes must have run */

@@ -90,6 +90,8 @@ struct Graph {
     VEC(const char *) in_names, out_names; /* the model's names of inputs and outputs, escaped */
     VEC(StateVar *) states;  /* of the outermost graph: inputs that a run changes */
     bool training;        /* of the outermost graph, while it is made: layers behave as in training */
+    bool draws;           /* likewise: random numbers differ from step to step (as in training) */
+    Value *key;           /* likewise: what they follow besides their own seed, i64[2]; NULL: nothing */
     TrainSpec *train;     /* what the description says of training; NULL: nothing */
     VEC(Value *) consts;  /* of the outermost graph */
     VEC(Node *) nodes;

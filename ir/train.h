@@ -65,7 +65,17 @@ const RecipeArg *recipe_arg(const Recipe *r, const char *name); /* NULL: not giv
 
 typedef struct ParamGroup { const char *pattern; double rate, decay; } ParamGroup; /* factor of the rate; weight decay, NAN: as everywhere */
 
+/* The training algorithm that a model brings itself: its outputs are outputs from..to of the graph, the states' next values are
+   set. */
+typedef struct OwnTraining {
+    bool given;
+    int from, to;
+    const char *target;  /* the input that the algorithm adds; NULL: none */
+    Graph *init;         /* seed -> first values, under their states' names; NULL: none */
+} OwnTraining;
+
 struct TrainSpec {
+    OwnTraining own;     /* takes the place of loss and optimizer */
     bool torch;          /* semantics torch; else keras */
     bool strict;         /* losses by the letter: no logits form of softmax followed by cross-entropy */
     Recipe loss, optimizer, schedule;

@@ -44,6 +44,8 @@ static void widen_node(Map *seen, Node *n) {
     for (int i = 0; i < MAX_ATTRS && n->op->attrs[i].name; i++) {
         Attr *a = &n->attr[i];
         if (a->kind == AT_DTYPE && narrow((DType)a->i)) a->i = F64;
+        for (int k = 0; a->kind == AT_DIMS && k < a->n; k++) /* of `exprs`: sizes as floats */
+            if (narrow(a->dims[k]->type.dt)) a->dims[k] = expr_cast(c, a->dims[k], F64);
     }
 }
 

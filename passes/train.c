@@ -49,6 +49,8 @@ static Value *sum_all(Graph *g, Value *v) {
 
 /* ---- the model's end: outputs make room, the loss begins ---- */
 
+static void input_gradients(Training *t, int inputs);
+
 static Value *prediction(Training *t) {
     Graph *g = t->g;
     Value *first = NULL;
@@ -87,6 +89,63 @@ static const char *free_name(Graph *g, const char *name) {
         if (clash) s = gd_format(g->c, "%s_%d", name, i);
     }
     return s;
+}
+
+/* ---- a training algorithm of the model's own ---- */
+
+static bool becomes_state(const Graph *g, const Value *v) {
+    for (int i = 0; i < g->states.n; i++)
+        if (g->states.v[i]->out >= 0 && g->out.v[g->states.v[i]->out] == v) return true;
+    return false;
+}
+
+/* The mean over the samples of the epoch so far. */
+static Value *running_mean(Training *t, const char *name, Value *v) {
+    Graph *g = t->g;
+    Expr *count = t->prediction->rank ? t->prediction->dim[0] : expr_int(g->c, 1);
+    Value *sum = state_new(g, ST_METRIC, gd_format(g->c, "metric/%s/sum", name), F64, 0, NULL, NULL);
+    Value *n = state_new(g, ST_METRIC, gd_format(g->c, "metric/%s/n", name), F64, 0, NULL, NULL);
+    Value *more = build_scalar(g, F64, count);
+    Value *sum_now = TEXT(t, "s + v * n", NAMES("s", "v", "n"), sum, build_cast(g, v, F64), more);
+    Value *n_now = make(g, "add", n, more);
+    state_next(g, sum, sum_now);
+    state_next(g, n, n_now);
+    return build_cast(g, TEXT(t, "s / max(n, 1)", NAMES("s", "n"), sum_now, n_now), F32);
+}
+
+typedef struct Shown { const char *name; Value *v; } Shown;
+
+/* Its loss is the output that an option names, else the first number it puts out that no state becomes; the other such numbers
+   are reported beside it. The updates are there already; other programs than the step leave them out. */
+static void own_algorithm(Training *t, TrainPart part, int inputs) {
+    Graph *g = t->g;
+    const OwnTraining *own = &t->s->own;
+    VEC(Shown) shown = {0};
+    for (int i = own->from; i < own->to; i++) {
+        Value *v = g->out.v[i];
+        bool number = (v->dt == F32 || v->dt == F64) && is_value(value_count(g->c, v), 1);
+        Shown s = {g->out_names.v[i], number && v->rank ? build_reshape(g, v, 0, NULL) : v};
+        bool wanted = t->s->output && !strcmp(t->s->output, s.name);
+        if (!number || (becomes_state(g, v) && !wanted)) continue;
+        vec_push(g->c, &shown, s);
+        if (wanted || (!t->loss && !t->s->output)) t->loss = s.v;
+    }
+    if (!t->loss)
+        gd_fail(g->c, 601, "--loss-output NAME names one number that the algorithm puts out",
+                t->s->output ? "the loss is about \"%s\", and the algorithm puts out no number of that name"
+                             : "the model's training algorithm puts out no number that could be its loss%s",
+                t->s->output ? t->s->output : "");
+    t->prediction = g->out.v[0];
+    if (part != TP_STEP)
+        for (int i = 0; i < g->states.n; i++) g->states.v[i]->out = -1;
+    drop_outputs(g);
+    if (part == TP_INPUT_GRAD) { input_gradients(t, inputs); return; }
+    graph_output(g, "batch_loss", t->loss);
+    graph_output(g, "loss", running_mean(t, "loss", t->loss));
+    for (int i = 0; i < shown.n; i++)
+        if (shown.v[i].v != t->loss) graph_output(g, shown.v[i].name, running_mean(t, shown.v[i].name, shown.v[i].v));
+    Value *number_of = train_step_number(g);
+    if (part == TP_STEP) state_next(g, number_of, TEXT(t, "s + 1", "s", number_of));
 }
 
 static bool begin_loss(Training *t) {
@@ -270,6 +329,7 @@ static void need_spec(Graph *g) {
     if (!g->states.n)
         gd_fail(g->c, 404, "weights of a model that trains are states",
                 "the model has no parameters to train");
+    if (g->train && g->train->own.given) return;
     if (!g->train || !g->train->loss.name)
         gd_error(g->c, 601, "--loss, or a train block", "no loss was named");
     if (g->train && !g->train->optimizer.name)
@@ -282,7 +342,8 @@ void pass_train(Graph *g, const PassOptions *o) {
     need_spec(g);
     Training t = {.g = g, .s = g->train, .attrs = map_new(g->c)};
     int inputs = g->in.n;
-    if (begin_loss(&t)) {
+    if (t.s->own.given) own_algorithm(&t, o->train, inputs);
+    else if (begin_loss(&t)) {
         if (o->train == TP_INPUT_GRAD) input_gradients(&t, inputs);
         else add_metrics(&t);
         if (o->train == TP_STEP && !gd_error_count(g->c)) step(&t);
@@ -291,17 +352,22 @@ void pass_train(Graph *g, const PassOptions *o) {
 }
 
 Graph *train_init(Ctx *c, const Graph *model, const char *name) {
-    Graph *g = graph_new(c, name);
-    Value *seed = graph_input(g, "seed", I64, 0, NULL);
+    const OwnTraining *own = model->train ? &model->train->own : NULL;
+    Graph *g = own && own->init ? own->init : graph_new(c, name);
+    Value *seed = own && own->init ? g->in.v[0] : graph_input(g, "seed", I64, 0, NULL);
+    Map *made = map_new(c); /* by an initialization of the model's own */
+    for (int i = 0; i < g->out.n; i++) map_puts(made, g->out_names.v[i], g->out.v[i]);
+    g->name = name;
+    g->out.n = g->out_names.n = 0;
     for (int i = 0; i < model->states.n; i++) {
         const StateVar *s = model->states.v[i];
         const Value *like = model->in.v[s->in];
         int64_t dims[MAX_RANK];
         if (!value_static(like, dims)) gd_bug(c, "state %s has an open size", state_name(model, s));
-        Value *v;
-        if (s->from) v = graph_const(g, like->dt, like->rank, dims, s->from->data);
-        else if (!strcmp(state_name(model, s), "train/seed")) v = seed;
-        else v = init_build(g, s, like->dt, like->rank, dims, seed, i);
+        Value *v = map_gets(made, state_name(model, s));
+        if (!v && s->from) v = graph_const(g, like->dt, like->rank, dims, s->from->data);
+        else if (!v && !strcmp(state_name(model, s), "train/seed")) v = seed;
+        else if (!v) v = init_build(g, s, like->dt, like->rank, dims, seed, i);
         if (v) graph_output(g, state_name(model, s), v);
     }
     g->after = "train";

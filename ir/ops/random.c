@@ -84,7 +84,8 @@ static Value *step_key(Graph *g) {
 }
 
 static Value *random_bits(Graph *g, int64_t seed, int stream, int rank, Expr *const *dim) {
-    Value *key = graph_outermost(g)->training ? step_key(g) : NULL;
+    const Graph *top = graph_outermost(g);
+    Value *key = top->training || top->draws ? step_key(g) : top->key;
     Node *m = node_begin(g, "random_bits");
     if (key) node_input(m, key);
     node_dims(m, "dims", rank, dim);

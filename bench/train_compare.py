@@ -34,6 +34,7 @@ EXAMPLES = HERE.parent / "examples"
 MODELS = {"cnn": ("keras_cnn/cnn.model", 32), "char_rnn": ("char_rnn/linear.model", 1), "lstm": ("models/lstm.model", 32),
           "resnet18": ("models/resnet18.model", 32), "gpt": ("models/gpt.model", 8)}
 IMAGES = ("cnn", "resnet18")
+AGREE = (1e-4, 1e-3, 1e-2)  # relative, of the first losses: ResNet-18's rate makes rounding grow, between PyTorch's variants too
 PAUSE = .3  # seconds between turns: threads that spin for work give up
 
 
@@ -123,10 +124,10 @@ def row(name, a):
         weights, data = f"{folder}/weights.safetensors", f"{folder}/data.npz"
         gradc, losses = Gradc(name, a, folder), {}
         for label, peer in peers.items():
-            losses[label] = peer.ask("learn", weights, data, 3)
-        losses["gradc"] = gradc.learn(weights, data, 3)
+            losses[label] = peer.ask("learn", weights, data, len(AGREE))
+        losses["gradc"] = gradc.learn(weights, data, len(AGREE))
         for label, found in losses.items():
-            if any(abs(x - y) > 1e-3 * abs(x) for x, y in zip(losses["eager"], found)) or len(found) != 3:
+            if any(abs(x - y) > bound * abs(x) for x, y, bound in zip(losses["eager"], found, AGREE)) or len(found) != len(AGREE):
                 raise SystemExit(f"{name}: the losses differ: {losses}")
         memory, (resident, exact) = peers["eager"].ask("memory"), gradc.memory(weights, data)
         ours, theirs = [], {label: [] for label in peers}

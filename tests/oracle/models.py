@@ -4,7 +4,7 @@ the loss, the gradient of every parameter and the running statistics.
 
   tests/oracle/models.py build/gradc [forward] [gradients]
 
-Run it in the folder of the sources. Needs the packages torch (1.13 or newer) and numpy; takes some minutes. Parameters go over as
+Run it in the folder of the sources. Needs the packages torch (2.0 or newer) and numpy; takes two to five minutes. Parameters go over as
 safetensors. Every line has the largest difference; answers may be 1e-5 apart, the gradient of a parameter 1e-4 of its largest
 element in f32 and 1e-9 in f64. Prints a closing line.
 """

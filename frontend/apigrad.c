@@ -210,7 +210,7 @@ static void fill(Check *k, int port, bool positive) {
     const Value *v = m->g->in.v[port];
     GradcTensor *t = &k->gradient.call->in[port];
     size_t n = t->bytes / gradc_dtype_size(t->dtype);
-    int64_t most = v == m->target ? m->classes : t->dtype == GRADC_I64 || t->dtype == GRADC_I32 ? table_rows(m->g, v) : 0;
+    int64_t most = v == m->target && m->classes ? m->classes : t->dtype == GRADC_I64 || t->dtype == GRADC_I32 ? table_rows(m->g, v) : 0;
     for (size_t i = 0; i < n; i++) {
         double r = rnd(k), whole = most ? floor((r + 1) / 2 * (double)most) : 0;
         if (t->dtype == GRADC_F64) ((double *)t->data)[i] = v == m->target || positive ? .05 + .45 * (r + 1) : 1.5 * r;

@@ -80,6 +80,10 @@ static void own_loss(GradModel *m) {
     }
     if (!m->loss) gd_fail(g->c, 601, "--loss-output NAME", "the model's training algorithm puts out no number that could be its loss");
     if (m->loss->rank) m->loss = build_reshape(g, m->loss, 0, NULL);
+    for (int i = 0; own->target && i < g->in.n; i++)
+        if (!strcmp(g->in_names.v[i], own->target)) m->target = g->in.v[i];
+    const Value *p = g->out.v[0]; /* classes lie along axis 1 in ONNX */
+    if (m->target && !grad_float(m->target) && (p->rank < 2 || !is_int(p->dim[1], &m->classes))) m->classes = 2;
 }
 
 /* The regularisers' part of it. */

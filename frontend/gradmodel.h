@@ -15,7 +15,7 @@ typedef struct GradModel {
     const char *about;    /* what the loss is, for people */
     Graph *init;          /* makes the states' first values: an output each, in the order of g->states */
     VEC(GradSubject) subjects;
-    Value *target;        /* the input that the loss added; NULL: none */
+    Value *target;        /* the input that the loss, or the algorithm, added; NULL: none */
     int64_t classes;      /* it holds class numbers below this; 0: it does not */
 } GradModel;
 

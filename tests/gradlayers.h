@@ -279,13 +279,13 @@ static const GradCase losses[] = {
     {"SoftmaxCrossEntropyLoss", LOSS("SoftmaxCrossEntropyLoss", "", ""), NC, POSITIVE, .most = 2, .second = true},
     {"SoftmaxCrossEntropyLoss, none, ignored", LOSS("SoftmaxCrossEntropyLoss", "<reduction=\"none\", ignore_index=1>", "[N]"), NC, POSITIVE, .most = 2},
     {"SoftmaxCrossEntropyLoss, log_prob", "net (double[N,3,W] x, int64[N,W] t) => (double y, double[N,3,W] p) { y, p = SoftmaxCrossEntropyLoss<reduction=\"sum\">(x, t) }", SMALL1, .most = 2},
-    {"Adam", "net (double[N] x, double[N] g, double[N] v, double[N] h) => (double[N] y, double[N] a, double[N] b) <double r = {0.1}, int64 t = {3}> { "
+    {"Adam", "net (double r, double[N] x, double[N] g, double[N] v, double[N] h) => (double[N] y, double[N] a, double[N] b) <int64 t = {3}> { "
      "y, a, b = ai.onnx.preview.training.Adam<norm_coefficient=0.1, norm_coefficient_post=0.2, epsilon=0.01>(r, t, x, g, v, h) }", TEN, POSITIVE, .second = true},
-    {"Adagrad", "net (double[N] x, double[N] g, double[N] h) => (double[N] y, double[N] a) <double r = {0.1}, int64 t = {3}> { "
+    {"Adagrad", "net (double r, double[N] x, double[N] g, double[N] h) => (double[N] y, double[N] a) <int64 t = {3}> { "
      "y, a = ai.onnx.preview.training.Adagrad<decay_factor=0.1, norm_coefficient=0.1, epsilon=0.01>(r, t, x, g, h) }", TEN, POSITIVE, .second = true},
-    {"Momentum", "net (double[N] x, double[N] g, double[N] v) => (double[N] y, double[N] a) <double r = {0.1}, int64 t = {3}> { "
+    {"Momentum", "net (double r, double[N] x, double[N] g, double[N] v) => (double[N] y, double[N] a) <int64 t = {3}> { "
      "y, a = ai.onnx.preview.training.Momentum<alpha=0.9, beta=0.8, norm_coefficient=0.1, mode=\"nesterov\">(r, t, x, g, v) }", TEN, POSITIVE},
-    {"Momentum, standard", "net (double[N] x, double[N] g, double[N] v) => (double[N] y, double[N] a) <double r = {0.1}, int64 t = {0}> { "
+    {"Momentum, standard", "net (double r, double[N] x, double[N] g, double[N] v) => (double[N] y, double[N] a) <int64 t = {0}> { "
      "y, a = ai.onnx.preview.training.Momentum<alpha=0.9, beta=0.8, norm_coefficient=0.1, mode=\"standard\">(r, t, x, g, v) }", TEN, POSITIVE},
 };
 

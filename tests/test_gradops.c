@@ -65,6 +65,9 @@ typedef struct Formula { const char *op; double lo, hi; } Formula;
 
 static void put_unary(void) {
     static const char *const steps[] = {"Sign", "Floor", "Ceil", "Round", "Hardmax"};
+    /* where exp overflows on the way */
+    static const char *const far[] = {"Sigmoid", "Tanh", "Softplus", "Softsign", "Gelu", "Gelu<approximate=\"tanh\">", "Mish", "Swish", "Elu", "Selu", "Celu<alpha=0.5>",
+                                      "Erf", "HardSwish", "Softmax", "LogSoftmax"};
     static const Formula ops[] = {
         {"Neg", -2, 2}, {"Abs", -2, 2}, {"Reciprocal", .4, 2}, {"Sqrt", .2, 3}, {"Exp", -2, 2}, {"Log", .2, 3}, {"Sin", -4, 4},
         {"Cos", -4, 4}, {"Tan", -1, 1}, {"Asin", -.8, .8}, {"Acos", -.8, .8}, {"Atan", -3, 3}, {"Sinh", -2, 2}, {"Cosh", -2, 2},
@@ -80,6 +83,8 @@ static void put_unary(void) {
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         put_text((GradCase){ops[i].op, NULL, NM, ops[i].lo, ops[i].hi, .second = true},
                  "net (double[N,M] x) => (double[a,b] y) { y = %s (x) }", ops[i].op);
+    for (size_t i = 0; i < sizeof far / sizeof *far; i++)
+        put_text((GradCase){far[i], NULL, NM, -900, 900, .second = true}, "net (double[N,M] x) => (double[a,b] y) { y = %s (x) }", far[i]);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         put_text((GradCase){steps[i], NULL, NM, .flat = 1}, "net (double[N,M] x) => (double[a,b] y) { y = %s (x) }", steps[i]);
 }

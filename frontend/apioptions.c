@@ -122,6 +122,7 @@ static const char *count(const char *v, int64_t *to) {
     *to = (int64_t)n;
     return NULL;
 }
+static const char *set_params(Settings *s, const char *v) { return *v ? (s->params = v, NULL) : "a file"; }
 static const char *set_batch(Settings *s, const char *v) { return count(v, &s->train.batch); }
 static const char *set_accumulate(Settings *s, const char *v) { return count(v, &s->train.accumulate); }
 static const char *positive(const char *v, double *to) { return number(v, 1e30, to) && *to > 0 ? NULL : "a number above 0"; }
@@ -145,6 +146,7 @@ static const Setting settings[] = {
     {"threads", "N", "how many threads (all); the answer's bits never depend on it", set_threads},
     {"weights", "PLACE", "embed, object, file or extern: where emitted constants live", set_weights},
     {"prefix", "NAME", "the C identifier that emitted names start with", set_prefix},
+    {"params", "FILE", "values of the model's parameters: safetensors, as training writes them", set_params},
     {"max-memory", "BYTES", "what compiling may use: 512M, 8G (8G)", set_memory},
     {"max-nodes", "N", "largest graph (1000000)", set_nodes},
     {"max-seconds", "S", "longest compilation", set_seconds},

@@ -8,7 +8,7 @@
 #include "train.h"
 #include "train/recipe.h"
 #include "onnxwrite.h"
-#include "safetensors.h"
+#include "params.h"
 #include "session.h"
 #include <stdlib.h>
 
@@ -374,20 +374,13 @@ typedef struct Export {
     const char *params, *out;
 } Export;
 
-static const GradcTensor *saved(void *arg, const char *name) { return gradc_safetensors_find(arg, name); }
-
-static void free_saved(void *s) { gradc_safetensors_free(s); }
-
 static void export_model(Ctx *c, void *arg) {
     Export *w = arg;
     Bundle k = {0};
-    GradcSafetensors *s = gd_new(c, GradcSafetensors);
-    GradcError e;
     begin(&k, w->g, c);
     Graph *g = read_part(&k, TP_RUN);
-    if (w->params && gradc_safetensors_read(s, w->params, &e)) session_fail(c, &e);
-    gd_defer(c, free_saved, s);
-    onnx_write(c, g, saved, s, w->out);
+    Params *params = w->params ? params_open(c, w->params) : NULL;
+    onnx_write(c, g, params ? params_data : NULL, params, w->out);
     if (gd_error_count(c)) gd_leave(c);
 }
 

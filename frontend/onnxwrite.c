@@ -8,7 +8,7 @@
 
 enum { IR_VERSION = 10, IR_OPSET = 22 /* the youngest of that IR version; each has one of its own from there to */, IR_NEWEST = 13 };
 
-typedef struct Writer { Ctx *c; Export *x; OnnxParam *param; void *arg; } Writer;
+typedef struct Writer { Ctx *c; Export *x; } Writer;
 
 static char *text(Writer *w, const char *s) { return gd_strdup(w->c, s ? s : ""); }
 
@@ -171,21 +171,8 @@ static PbGraph *graph(Writer *w, const ExportGraph *g, const char *name) {
 
 /* ---- the model ---- */
 
-static const void *state(void *arg, const char *name, DType dt, int rank, const int64_t *dims) {
-    Writer *w = arg;
-    const GradcTensor *t = w->param ? w->param(w->arg, name) : NULL;
-    if (!t) return NULL;
-    bool fits = (DType)t->dtype == dt && t->rank == rank;
-    for (int i = 0; fits && i < rank; i++) fits = t->dims[i] == dims[i];
-    if (fits) return t->data;
-    gd_error(w->c, 603, "take the parameters of this model", "parameter \"%s\" has another dtype or shape than the model's",
-             gd_escape(w->c, name, strlen(name)));
-    return NULL;
-}
-
-char *onnx_bytes(Ctx *c, Graph *g, OnnxParam *param, void *arg, size_t *n) {
-    Writer w = {c, NULL, param, arg};
-    w.x = export_graph(g, state, &w);
+char *onnx_bytes(Ctx *c, Graph *g, StateData *param, void *arg, size_t *n) {
+    Writer w = {c, export_graph(g, param, arg)};
     PbModel m;
     PbOpset opset, *opsets[] = {&opset};
     onnx__model_proto__init(&m);
@@ -207,7 +194,7 @@ char *onnx_bytes(Ctx *c, Graph *g, OnnxParam *param, void *arg, size_t *n) {
     return bytes;
 }
 
-void onnx_write(Ctx *c, Graph *g, OnnxParam *param, void *arg, const char *path) {
+void onnx_write(Ctx *c, Graph *g, StateData *param, void *arg, const char *path) {
     size_t n;
     char *bytes = onnx_bytes(c, g, param, arg, &n);
     gd_write_file(c, path, bytes, n);

@@ -1,6 +1,7 @@
 /* A compilation for the C API, step by step: target, file, passes, back end; and what actions have in common. */
 #define _GNU_SOURCE
 #include "session.h"
+#include "params.h"
 #include <dlfcn.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,7 +33,7 @@ void build_begin(Build *b, Gradc *g, Ctx *c) {
                             .print = g->printed, .dump_dir = s->dump_dir,
                             .timing = s->time_passes ? time_pass : NULL, .arg = g->times};
     b->front = (FrontOptions){.dims = s->dims, .fixed = s->fixed, .symbolic = s->symbolic, .prefix = s->prefix,
-                              .states = s->train.part != TP_NONE};
+                              .states = s->train.part != TP_NONE || s->params};
     build_part(b, s->train.part);
 }
 
@@ -40,7 +41,17 @@ void build_begin(Build *b, Gradc *g, Ctx *c) {
 void build_part(Build *b, TrainPart part) {
     b->pass.train = part;
     b->front.training = part == TP_STEP;
-    b->front.own = b->g->set.train.loss ? OWN_NONE : part == TP_RUN ? OWN_STATES : OWN_ALGORITHM;
+    b->front.own = b->g->set.train.loss ? OWN_NONE : part == TP_RUN || b->g->set.params ? OWN_STATES : OWN_ALGORITHM;
+}
+
+/* Parameters become constants, of a program that infers. */
+static void give_params(Build *b) {
+    if (!b->graph || b->pass.train != TP_NONE)
+        gd_fail(b->c, 601, "leave out --params", "a program that trains, or is IR already, has no parameters to fix");
+    Params *params = params_open(b->c, b->g->set.params);
+    if (!b->graph->states.n) gd_fail(b->c, 601, "leave out --params", "this model has no parameters");
+    states_fix(b->graph, params_data, params);
+    if (gd_error_count(b->c)) gd_leave(b->c);
 }
 
 void build_read(Build *b) {
@@ -55,6 +66,7 @@ void build_read(Build *b) {
         if (b->front.prefix) b->program->name = b->front.prefix;
     }
     if (gd_error_count(b->c)) gd_leave(b->c);
+    if (b->g->set.params) give_params(b);
     if (b->graph && b->pass.train != TP_NONE) session_train(b->c, b->graph, &b->g->set.train);
     if (b->pass.timing) b->pass.timing(b->pass.arg, "read", session_now() - start);
 }

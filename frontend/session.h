@@ -19,7 +19,7 @@ typedef struct TrainSettings {
     TrainPart part;   /* of the actions that look at one program */
 } TrainSettings;
 typedef struct Settings {
-    const char *backend, *target, *prefix;
+    const char *backend, *target, *prefix, *params;
     const char *dims[MAX_LIST + 1], *skip[MAX_LIST + 1];
     int ndims, nskip;
     bool fixed, symbolic, time_passes, profile;

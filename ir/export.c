@@ -284,21 +284,14 @@ void export_nodes(Export *x, Graph *g) {
 
 /* ---- the whole ---- */
 
-static void inputs(Export *x, ExportState *state, void *arg) {
+static void inputs(Export *x, StateData *state, void *arg) {
     Graph *g = x->g;
-    int64_t dim[MAX_RANK];
     for (int i = 0; i < g->in.n; i++) {
         Value *v = g->in.v[i];
         const char *name = unescape(x->c, g->in_names.v[i]);
         StateVar *s = state_of(g, v);
         if (s) {
-            const void *data = value_static(v, dim) && state ? state(arg, g->in_names.v[i], v->dt, v->rank, dim) : NULL;
-            if (!data && s->from) data = s->from->data;
-            if (!data) {
-                gd_error(x->c, 602, "--params FILE", "parameter \"%s\" has no value", g->in_names.v[i]);
-                data = gd_alloc(x->c, 16);
-            }
-            ExportRef *r = constant(x, v, data);
+            ExportRef *r = constant(x, v, state_data(g, s, state, arg));
             r->name = name;
             map_putp(x->values, v, r);
             continue;
@@ -385,7 +378,7 @@ static void name_tensors(Export *x) {
         }
 }
 
-Export *export_graph(Graph *g, ExportState *state, void *arg) {
+Export *export_graph(Graph *g, StateData *state, void *arg) {
     Export *x = gd_new(g->c, Export);
     int errors = gd_error_count(g->c);
     *x = (Export){.c = g->c, .g = g, .values = map_new(g->c), .symbols = map_new(g->c), .opset = EXPORT_OPSET};

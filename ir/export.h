@@ -8,6 +8,7 @@
 #ifndef GD_EXPORT_H
 #define GD_EXPORT_H
 #include "op.h"
+#include "train.h"
 
 enum { EXPORT_OPSET = 21 }; /* raised by what is younger */
 
@@ -64,12 +65,9 @@ typedef struct Export {
     int opset;
 } Export;
 
-/* The elements of a state, row-major in memory form, kept; NULL: not known, the graph's own (StateVar.from) are taken then. */
-typedef const void *ExportState(void *arg, const char *name, DType dt, int rank, const int64_t *dims);
-
 /* Everything reachable from the graph's outputs; the next values of states are no outputs. g must be as the front end made it:
-   not yet fused. States become constants. Leaves with all problems at once: E406 for rows that ONNX has no form of. */
-Export *export_graph(Graph *g, ExportState *state, void *arg);
+   not yet fused. States become constants (state_data). Leaves with all problems at once: E406 for rows that ONNX has no form of. */
+Export *export_graph(Graph *g, StateData *state, void *arg);
 
 /* ---- for rows ---- */
 

@@ -2,6 +2,7 @@
 #include "train.h"
 #include <ctype.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- state ---- */
 
@@ -35,6 +36,48 @@ StateVar *state_named(Graph *g, const char *name) {
     for (int i = 0; i < g->states.n; i++)
         if (!strcmp(g->in_names.v[g->states.v[i]->in], name)) return g->states.v[i];
     return NULL;
+}
+
+static size_t state_bytes(Graph *g, const Value *v) {
+    int64_t dim[MAX_RANK], bytes = gd_dtypes[v->dt].bytes;
+    if (!value_static(v, dim)) gd_bug(g->c, "state %s has an open size", v->label ? v->label : "");
+    for (int i = 0; i < v->rank; i++) bytes = gd_mul(g->c, bytes, dim[i]);
+    return (size_t)bytes;
+}
+
+const void *state_data(Graph *g, const StateVar *s, StateData *data, void *arg) {
+    int64_t dim[MAX_RANK];
+    Value *v = g->in.v[s->in];
+    const char *name = g->in_names.v[s->in];
+    const void *found = value_static(v, dim) && data ? data(arg, name, v->dt, v->rank, dim) : NULL;
+    if (!found && s->from) found = s->from->data;
+    if (found) return found;
+    gd_error(g->c, 602, "--params FILE", "parameter \"%s\" has no value", name);
+    return gd_alloc_aligned(g->c, state_bytes(g, v));
+}
+
+void states_fix(Graph *g, StateData *data, void *arg) {
+    Map *with = map_new(g->c);
+    for (int i = 0; i < g->states.n; i++) {
+        int64_t dim[MAX_RANK];
+        Value *v = g->in.v[g->states.v[i]->in];
+        size_t bytes = state_bytes(g, v);
+        void *copy = gd_alloc_aligned(g->c, bytes);
+        memcpy(copy, state_data(g, g->states.v[i], data, arg), bytes);
+        value_static(v, dim);
+        Value *k = graph_const(g, v->dt, v->rank, dim, copy);
+        k->label = v->label;
+        map_putp(with, v, k);
+    }
+    int n = 0;
+    for (int i = 0; i < g->in.n; i++) {
+        if (map_getp(with, g->in.v[i])) continue;
+        g->in.v[n] = g->in.v[i];
+        g->in_names.v[n++] = g->in_names.v[i];
+    }
+    g->in.n = g->in_names.n = n;
+    g->states.n = 0;
+    graph_replace(g, with);
 }
 
 void state_next(Graph *g, const Value *v, Value *next) {

@@ -39,6 +39,12 @@ struct StateVar {
 Value *state_new(Graph *g, StateKind kind, const char *name, DType dt, int rank, const int64_t *dim, const char *init);
 StateVar *state_of(Graph *g, const Value *v);           /* NULL: v is not a state */
 StateVar *state_named(Graph *g, const char *name);
+/* Where the value of a state comes from: elements row-major, NULL where there are none. */
+typedef const void *StateData(void *arg, const char *name, DType dt, int rank, const int64_t *dims);
+/* From data (may be NULL), or what the model brings; without either an error is reported and the elements are undefined. */
+const void *state_data(Graph *g, const StateVar *s, StateData *data, void *arg);
+/* All states of a graph that does not change them become constants. */
+void states_fix(Graph *g, StateData *data, void *arg);
 void state_next(Graph *g, const Value *v, Value *next); /* its value after the run; once per state */
 /* Scalars that programs share, made when first asked for: steps done before this one (i64), the run's seed (i64), the base
    learning rate (f32), batches of one epoch (i64, 1 until the trainer knows). */

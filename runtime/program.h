@@ -90,4 +90,8 @@ int gradc_program_run(const GradcProgram *p, const GradcArgs *a, FILE *f, GradcE
 char *gradc_port_text(char *buf, size_t size, const GradcProgram *p, const GradcPort *port);
 void gradc_program_help(const GradcProgram *p, FILE *f);
 void gradc_set_threads(int n); /* of OpenMP, where it is linked; else nothing */
+/* Threads that wait for work soon sleep, so that a program next to others does not spend its turns on waiting, unless the
+   environment says how they wait. OpenMP's libraries read that when they are loaded: where one is linked, the program begins
+   anew, once. */
+void gradc_calm_threads(char **argv);
 #endif

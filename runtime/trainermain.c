@@ -106,6 +106,7 @@ static int run_verb(const GradcTrainer *t, Words *w, GradcError *e) {
 }
 
 int gradc_trainer_main(const GradcTrainer *t, int argc, char **argv) {
+    gradc_calm_threads(argv);
     Words w = {.rest = calloc((size_t)argc + 1, sizeof *w.rest)};
     GradcError e = {0, "", ""};
     signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */

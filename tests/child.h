@@ -32,8 +32,11 @@ static inline void open_ends(bool terminal, int ends[2]) {
         return;
     }
     ends[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-    assert_true(ends[0] >= 0 && !grantpt(ends[0]) && !unlockpt(ends[0]));
-    ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    ends[1] = ends[0] >= 0 && !grantpt(ends[0]) && !unlockpt(ends[0]) ? open(ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+    if (ends[1] < 0) {
+        print_message("this system lends no terminal\n");
+        skip();
+    }
     assert_true(ends[1] >= 0 && !tcgetattr(ends[1], &raw));
     cfmakeraw(&raw);
     assert_int_equal(tcsetattr(ends[1], TCSANOW, &raw), 0);

@@ -30,7 +30,7 @@ static char *at(const char *name) {
     return p;
 }
 
-static void put(const char *name, const void *bytes, size_t n) {
+static inline void put(const char *name, const void *bytes, size_t n) {
     FILE *f = fopen(at(name), "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, n, f), n);

@@ -9,8 +9,11 @@
 #include "onnx.h"
 #include "onnxgraph.h"
 #include "onnxwrite.h"
+#include "params.h"
 #include "passes.h"
 #include "randomgraph.h"
+#include "safetensors.h"
+#include "scratch.h"
 #include "train.h"
 
 enum { MAX_BYTES = 1 << 20, SIZE = 3 /* of every open dim */ };
@@ -210,7 +213,11 @@ static void example(void **state) {
 
 /* ---- states, errors ---- */
 
-static const GradcTensor *weights(void *arg, const char *name) { return strcmp(name, "layer.w") ? NULL : arg; }
+static void save(const char *name, const GradcTensor *t) {
+    GradcNamed one = {.name = name, .tensor = *t};
+    GradcError e;
+    assert_int_equal(gradc_safetensors_write(at("w.safetensors"), &one, 1, NULL, 0, &e), 0);
+}
 
 static void with_state(Ctx *c, void *arg) {
     Graph *g = graph_new(c, "trained");
@@ -221,7 +228,7 @@ static void with_state(Ctx *c, void *arg) {
     graph_output(g, "y", y);
     state_next(g, w, y);
     size_t n;
-    char *bytes = onnx_bytes(c, g, weights, arg, &n);
+    char *bytes = onnx_bytes(c, g, params_data, params_open(c, at("w.safetensors")), &n);
     PbModel *m = pb_model(c, bytes, n);
     assert_int_equal(m->graph->n_input, 1);
     assert_int_equal(m->graph->n_output, 1);
@@ -244,10 +251,15 @@ static void states(void **state) {
     (void)state;
     float v[] = {1.5f, -2};
     int errors;
-    GradcTensor t = {.dtype = GRADC_F32, .rank = 1, .dims = {2}, .data = v};
+    GradcTensor t = {.dtype = GRADC_F32, .rank = 1, .dims = {2}, .data = v, .bytes = sizeof v};
+    save("layer.w", &t);
     assert_int_equal(attempt(with_state, &t, &errors), 0);
-    t.dims[0] = 3; /* of another shape */
+    t.dims[0] = 1; /* of another shape */
+    t.bytes = sizeof *v;
+    save("layer.w", &t);
     assert_int_equal(attempt(with_state, &t, &errors), 603);
+    save("layer.b", &t);
+    assert_int_equal(attempt(with_state, &t, &errors), 602);
 }
 
 static void two_shifts(Ctx *c, void *arg) {
@@ -269,6 +281,6 @@ static void all_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(models), cmocka_unit_test(random_graphs), cmocka_unit_test(example),
-                                       cmocka_unit_test(states), cmocka_unit_test(all_errors)};
+                                       cmocka_unit_test_setup_teardown(states, make_dir, remove_dir), cmocka_unit_test(all_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,7 +84,7 @@ static void classify(Items images, Items labels, size_t batch) {
     float *pixels = allocate(batch * PIXELS * sizeof *pixels);
     float *probabilities = allocate(batch * CLASSES * sizeof *probabilities);
     fashion_cnn_inputs in = { .N = (int64_t)batch, .image = pixels };
-    fashion_cnn_outputs out = { .probabilities = probabilities };
+    fashion_cnn_outputs out = { .output = probabilities };
     size_t arena_bytes = fashion_cnn_arena_bytes(&in); /* the last batch may be shorter, and needs no more */
     void *arena = allocate(arena_bytes);
     size_t hits = 0;

@@ -79,7 +79,8 @@ int cli_run(Cli *c) {
     const GradcProgram *p;
     cli_values(c, &a);
     if (c->backend && !strcmp(c->backend, "interp")) return interpret(c, &a);
-    int status = cli_problems(c, gradc_jit(c->g, &p));
+    int status = c->fit.params ? cli_problems(c, gradc_option(c->g, "params", c->fit.params)) : 0;
+    if (!status) status = cli_problems(c, gradc_jit(c->g, &p));
     fputs(gradc_printed(c->g), stderr);
     if (status) return status;
     status = gradc_program_run(p, &a, stdout, &e);

@@ -307,6 +307,7 @@ static int run_verb(Cli *c) {
 int main(int argc, char **argv) {
     Cli c = {.g = gradc_open(), .seconds = 3, .eps = .1, .rtol = 1e-3, .atol = 1e-7, .samples = 64};
     const char *plain = getenv("NO_COLOR");
+    gradc_calm_threads(argv);
     signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of the write */
     c.color = isatty(2) && !(plain && *plain);
     c.words = calloc((size_t)argc + 1, sizeof *c.words);

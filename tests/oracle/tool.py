@@ -2,7 +2,8 @@
 import json, os, re, struct, subprocess, tempfile
 import numpy as np
 
-DIR = tempfile.mkdtemp()
+FOLDER = tempfile.TemporaryDirectory() # gone when the program ends
+DIR = FOLDER.name
 rng = np.random.default_rng(0)
 count = {"passed": 0, "failed": 0}
 gradc = "build/gradc"

@@ -112,6 +112,94 @@ static void verifies(void **state) {
     assert_int_equal(r.status, 0);
 }
 
+/* ---- gradients ---- */
+
+static const char linear[] = "<ir_version: 8, opset_import: [\"\" : 17]>\n"
+                             "m (float[N, 4] x) => (float[N, 2] y) <float[4, 2] w = {1, -2, 3, -4, 5, -6, 7, -8}, float[2] b = {1, 2}>\n"
+                             "{ h = MatMul (x, w) s = Add (h, b) y = Tanh (s) }\n";
+
+/* The ways to run, the losses, and a table with a line for each tensor. */
+static void checks_gradients(void **state) {
+    (void)state;
+    static const char *const backends[] = {"interp", "llvm", "c"};
+    write_file("linear.onnxtxt", linear);
+    for (int i = 0; i < 3; i++) {
+        gradc(&r, "gradcheck", path("linear.onnxtxt"), "--backend", backends[i], "--seed", "3", "--dim", "N=2", "--threads", "1");
+        if (r.status == 3) continue;
+        assert_string_equal(r.err, "");
+        has(r.out, "gradient of a projection of the outputs\n");
+        has(r.out, "ok   param w      [4,2]      8 of 8            0");
+        has(r.out, "ok   input x      [2,4]      8 of 8            0");
+        has(r.out, "3 passed, 0 failed\n");
+        assert_int_equal(r.status, 0);
+    }
+    gradc(&r, "gradcheck", path("linear.onnxtxt"), "--loss", "mse", "--backend=interp", "--samples=3", "--json");
+    has(r.out, "\"loss\": \"mse\"");
+    has(r.out, "\"name\": \"target\"");
+    has(r.out, "\"compared\": 5"); /* three elements, and two directions */
+    assert_int_equal(r.status, 0);
+    gradc(&r, "gradcheck", path("linear.onnxtxt"), "--loss", "frob", "--backend=interp");
+    assert_int_equal(r.status, 2);
+    gradc(&r, "gradcheck", path("linear.onnxtxt"), "--samples", "0");
+    assert_int_equal(r.status, 2);
+}
+
+/* At zero relu has a kink, of a tie max has one: they are told, and no errors. */
+static void knows_kinks(void **state) {
+    (void)state;
+    write_file("kink.onnxtxt", "<ir_version: 8, opset_import: [\"\" : 17]> m (float[4] x) => (float[4] y, float[1] z, float[4] w)\n"
+                               "{ y = Relu (x) n = Neg (x) p = Relu (n) w = Sub (y, p) z = ReduceMax (x) }\n");
+    gradc(&r, "gradcheck", path("kink.onnxtxt"), "x=[0,1,-1,1]", "--backend=interp", "--json");
+    assert_int_equal(r.status, 0);
+    has(r.out, "\"ok\": true");
+    assert_null(strstr(r.out, "\"kinks\": 0"));
+}
+
+/* What a model takes out of differentiation itself makes a gradient that differences contradict. */
+static void finds_wrong_gradients(void **state) {
+    (void)state;
+    write_file("wrong.gir", "graph m(x_0 \"x\": f32[3]) -> (\"y\": f32[3])\n{\n  detach_1: f32[3] = detach x_0\n"
+                            "  mul_2: f32[3] = mul x_0, detach_1\n  return mul_2\n}\n");
+    gradc(&r, "gradcheck", path("wrong.gir"), "x=[1,2,3]", "--backend=interp");
+    assert_int_equal(r.status, 1);
+    has(r.out, "FAIL input x");
+    has(r.out, "0 passed, 1 failed\n");
+    has(r.err, "gradc: error[E0604]: ");
+}
+
+/* Three nodes in the way, of which each would do; and what the loss does not need. */
+static void checks_training(void **state) {
+    (void)state;
+    write_file("cut.onnxtxt", "<ir_version: 8, opset_import: [\"\" : 17]> m (float[N, 2] x) => (float[N, 2] y)\n"
+                              "<float[2, 2] w = {1, 2, 3, 4}, float[2] b = {1, 2}, float[2] idle = {1, 2}> {\n"
+                              "  h = MatMul (x, w) r = Round (h) s = Add (r, b) whole = Cast<to = 7> (s) k = Cast<to = 1> (whole)\n"
+                              "  zero = Constant<value_float = 0.0> () c = Greater (k, zero) f = Cast<to = 1> (c) y = Abs (f) }\n");
+    gradc(&r, "check", path("cut.onnxtxt"));
+    assert_int_equal(r.status, 0);
+    gradc(&r, "check", "--train", path("cut.onnxtxt"));
+    assert_int_equal(r.status, 3);
+    has(r.err, "cut.onnxtxt: node 1 Round: rint passes no gradient: its derivative is zero");
+    has(r.err, "cut.onnxtxt: node 3 Cast: cast passes no gradient: its answer is whole numbers");
+    has(r.err, "cut.onnxtxt: node 6 Greater: greater passes no gradient: its answer is true or false");
+    has(r.err, "  help: a smooth step in its place");
+    int n = 0;
+    for (const char *s = r.err; (s = strstr(s, "E0404")); s++) n++;
+    assert_int_equal(n, 3);
+    gradc(&r, "check", "--train", path("cut.onnxtxt"), "--json");
+    has(r.out, "\"code\": \"E0404\"");
+    gradc(&r, "check", "--train", path("linear.onnxtxt"), "--loss=mse", "--optimizer=sgd");
+    has(r.out, "linear.onnxtxt: ok\n");
+    assert_int_equal(r.status, 0);
+    /* beside a way nothing is in the way */
+    write_file("relu.onnxtxt", "<ir_version: 8, opset_import: [\"\" : 17]> m (float[N, 2] x) => (float[N, 2] y)\n"
+                               "<float[2, 2] w = {1, 2, 3, 4}, float[2] idle = {1, 2}> {\n"
+                               "  h = MatMul (x, w) r = Round (h) z = Constant<value_float = 0.0> () c = Greater (h, z) y = Where (c, h, r) }\n");
+    gradc(&r, "check", "--train", path("relu.onnxtxt"));
+    assert_string_equal(r.err, "");
+    has(r.out, "note: idle: the loss does not depend on it\n");
+    assert_int_equal(r.status, 0);
+}
+
 static void fails(void **state) {
     (void)state;
     const struct { int status; const char *err, *words[4]; } cases[] = {
@@ -212,7 +300,7 @@ static int begin(void **state) {
 
 static int end(void **state) {
     (void)state;
-    static const char *const files[] = {"m.onnxtxt", "m.gir", "m.lir", "m.o", "exe", "empty", "bad.onnxtxt",
+    static const char *const files[] = {"linear.onnxtxt", "kink.onnxtxt", "wrong.gir", "cut.onnxtxt", "relu.onnxtxt", "m.onnxtxt", "m.gir", "m.lir", "m.o", "exe", "empty", "bad.onnxtxt",
                                         "generated/m.c", "generated/m.h", "generated"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) remove(path(files[i]));
     return rmdir(dir);
@@ -221,7 +309,8 @@ static int end(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages), cmocka_unit_test(runs), cmocka_unit_test(compiles), cmocka_unit_test(shows),
-        cmocka_unit_test(verifies), cmocka_unit_test(two_at_once), cmocka_unit_test(fails),
+        cmocka_unit_test(verifies), cmocka_unit_test(checks_gradients), cmocka_unit_test(knows_kinks),
+        cmocka_unit_test(finds_wrong_gradients), cmocka_unit_test(checks_training), cmocka_unit_test(two_at_once), cmocka_unit_test(fails),
         cmocka_unit_test(limited),
     };
     return cmocka_run_group_tests(tests, begin, end);

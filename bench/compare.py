@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """gradc and ONNX Runtime side by side on ONNX models: A B A B, after checking that the outputs agree.
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install onnxruntime numpy
-    /tmp/peers/bin/python bench/compare.py --gradc build/gradc [--threads 1] MODEL.onnx ...
+    python3 -m venv ../peers && ../peers/bin/pip install onnxruntime numpy
+    ../peers/bin/python bench/compare.py --gradc build/gradc [--threads 1] MODEL.onnx ...
 
 gradc's model runs as an executable of its own (--repeat, --time); open dims are 1. Times are ms: minimum and median over
 all rounds. Give models real or random weights: constant ones are folded.

@@ -14,8 +14,8 @@ gradc plans: the arena and the state (parameters, and what the optimizer keeps o
 `fit` is one epoch of the Keras CNN over all of DIR (idx files): Keras's fit, after a first fit that compiles, beside the
 whole command `gradc train`, which compiles each time. The losses of the epoch must agree within 5 percent.
 
-Needs PyTorch and numpy; --keras: a Python with Keras and that back end (--keras-python). Run it on an idle machine. Last
-results: bench/results/.
+Needs PyTorch and numpy; for fit a Python with Keras and its back ends, best an environment of its own (--keras-python):
+`python3 -m venv ../keras && ../keras/bin/pip install keras tensorflow-cpu jax`. Run it on an idle machine.
 """
 import argparse
 import csv

@@ -108,6 +108,7 @@ static Library open_library(const char *backend) {
     Gradc *maker = gradc_open();
     must(maker, gradc_option(maker, "backend", backend));
     must(maker, gradc_option(maker, "target", "native")); /* a library is made for any machine unless one is named */
+    must(maker, gradc_option(maker, "opt", "1"));
     must(maker, gradc_load(maker, at("cnn.model")));
     must(maker, gradc_write_trainer(maker, "so", at(name)));
     gradc_close(maker);

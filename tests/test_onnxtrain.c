@@ -56,6 +56,48 @@ static void gradients(void **state) {
     }
 }
 
+/* In a branch, of what stands before it and of what it makes itself; in a function; through a loop; and dropout in a part that is
+   made again drops what it dropped before: mask is q / v, drop the gradient of sum q by v. */
+static void gradients_anywhere(void **state) {
+    (void)state;
+    static const char text[] =
+        "<ir_version: 8, opset_import: [\"\" : 17, \"ai.onnx.preview.training\" : 1, \"own\" : 1]>\n"
+        "m (double[3] x, bool c) => (double[3] d, double[3] f, double[3] u, double[3] drop, double[3] mask)\n"
+        "<double[3] w = {1, 2, 3}, bool yes = {1}, double ratio = {0.5}> {\n"
+        "  h = Mul(w, x) y = ReduceSumSquare<keepdims=0>(h)\n"
+        "  d = If(c) <then_branch = t () => (double[3] a) {\n"
+        "               a = ai.onnx.preview.training.Gradient<xs = [\"x\"], zs = [\"w\"], y = \"y\">(x, w) },\n"
+        "             else_branch = e () => (double[3] b) { k = Mul(h, h) z = ReduceSum<keepdims=0>(k)\n"
+        "               b = ai.onnx.preview.training.Gradient<xs = [\"h\"], y = \"z\">(h) }>\n"
+        "  f, cubes = own.cube(x)\n"
+        "  n = Size(x)\n"
+        "  m = Loop(n, , x) <body = b (int64 i, bool go, double[3] acc) => (bool go2, double[3] acc2) {\n"
+        "               go2 = Identity(go) acc2 = Mul(acc, x) }>\n"
+        "  ms = ReduceSum<keepdims=0>(m) u = ai.onnx.preview.training.Gradient<xs = [\"x\"], y = \"ms\">(x)\n"
+        "  v = Mul(w, x) q, keep = Dropout(v, ratio, yes) s = ReduceSum<keepdims=0>(q)\n"
+        "  drop = ai.onnx.preview.training.Gradient<xs = [\"v\"], y = \"s\">(v) mask = Div(q, v)\n}\n"
+        "<domain: \"own\", opset_import: [\"\" : 17, \"ai.onnx.preview.training\" : 1]>\n"
+        "cube (p) => (g, s) { a = Mul(p, p) b = Mul(a, p) s = ReduceSum<keepdims=0>(b)\n"
+        "  g = ai.onnx.preview.training.Gradient<xs = [\"p\"], y = \"s\">(p) }\n";
+    static const double want[2][3][3] = {{{2, 8, 18}, {3, 12, 27}, {4, 32, 108}}, {{2, 16, 54}, {3, 12, 27}, {4, 32, 108}}};
+    put("anywhere.onnxtxt", text, sizeof text - 1);
+    for (int yes = 0; yes < 2; yes++) {
+        const char *given[] = {"x=[1,2,3]", yes ? "c=true" : "c=false"};
+        Gradc *g = gradc_open();
+        GradcArgs a = {.values = given, .nvalues = 2};
+        const GradcTensor *out;
+        const char *const *names;
+        int n;
+        no_problem(g, gradc_load(g, at("anywhere.onnxtxt")));
+        no_problem(g, gradc_interpret(g, &a, &n, &out, &names));
+        for (int i = 0; i < 3; i++)
+            for (int k = 0; k < 3; k++)
+                if (((double *)out[i].data)[k] != want[yes][i][k]) fail_msg("%s[%d] is %g", names[i], k, ((double *)out[i].data)[k]);
+        assert_memory_equal(out[3].data, out[4].data, 3 * sizeof(double));
+        gradc_close(g);
+    }
+}
+
 static void faulty_gradients(void **state) {
     (void)state;
     static const char *const parts[] = {"2 tensors, and there are 1 inputs", "\"nix\", which nothing makes", "attribute xs is missing",
@@ -249,6 +291,22 @@ static void first_values(void **unused) {
     gradc_close(g);
 }
 
+/* What would change the algorithm is told to be in vain, until a loss takes its place. */
+static void options(void **unused) {
+    (void)unused;
+    int nnotes;
+    const char *const *notes;
+    Gradc *g = gradc_open();
+    gradc_option(g, "optimizer", "sgd");
+    gradc_option(g, "clip-norm", "1");
+    no_problem(g, gradc_load(g, "tests/corpus/trains.onnx"));
+    assert_int_equal(gradc_check_train(g, &nnotes, &notes), 2);
+    assert_int_equal(gradc_problem_count(g), 2);
+    gradc_option(g, "loss", "cross_entropy");
+    no_problem(g, gradc_check_train(g, &nnotes, &notes));
+    gradc_close(g);
+}
+
 static void bad(const char *const *first, const char *const *next, int n, const char *const *problems) {
     Gradc *g = with(first, next);
     int nnotes;
@@ -279,7 +337,7 @@ static void bad_bindings(void **unused) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients), cmocka_unit_test(faulty_gradients), cmocka_unit_test(steps),
-                                       cmocka_unit_test(first_values), cmocka_unit_test(bad_bindings)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients), cmocka_unit_test(gradients_anywhere), cmocka_unit_test(faulty_gradients), cmocka_unit_test(steps),
+                                       cmocka_unit_test(first_values), cmocka_unit_test(options), cmocka_unit_test(bad_bindings)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

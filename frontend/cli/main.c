@@ -104,6 +104,16 @@ static void help_option(const char *name, const char *value, const char *doc) {
     printf("  %-22s %s\n", left, doc);
 }
 
+/* Has the option another line in a help text already? */
+static bool listed_elsewhere(const char *name) {
+    GradcOptionInfo o;
+    for (int i = 0; i < OWNS; i++)
+        if (!strcmp(owns[i].name, name)) return true;
+    for (int i = 0; (o = gradc_option_at(i)).name; i++)
+        if (!strcmp(o.name, name)) return true;
+    return false;
+}
+
 static void help_common(void) {
     GradcOptionInfo o;
     puts("\noptions");
@@ -129,6 +139,13 @@ static int help(const char *verb) {
             if (!any) printf("\noptions of %s\n", verb);
             any = true;
             help_option(owns[i].name, owns[i].value, owns[i].doc);
+        }
+        for (int i = 0; gradc_fit_option_at(i).name; i++) {
+            GradcFitOption o = gradc_fit_option_at(i);
+            if (!gradc_fit_option_of(verb, o) || listed_elsewhere(o.name)) continue;
+            if (!any) printf("\noptions of %s\n", verb);
+            any = true;
+            help_option(o.name, o.value, o.doc);
         }
         help_common();
         return 0;

@@ -23,7 +23,13 @@ static bool of_inputs(const GradcProgram *p, int symbol) {
 }
 
 int gradc_call_open(GradcCall *c, const GradcProgram *p, GradcError *e) {
+    size_t ndims = 1;
     memset(c, 0, sizeof *c);
+    for (int i = 0; i < p->nout; i++) {
+        if (p->out[i].rank > GRADC_MAX_RANK)
+            return gradc_error(e, 901, NULL, "output %s has rank %d", p->out[i].name, p->out[i].rank);
+        ndims += (size_t)p->out[i].rank;
+    }
     c->program = p;
     c->in = calloc((size_t)p->nin + 1, sizeof *c->in);
     c->out = calloc((size_t)p->nout + 1, sizeof *c->out);
@@ -32,7 +38,9 @@ int gradc_call_open(GradcCall *c, const GradcProgram *p, GradcError *e) {
     c->ins = calloc((size_t)p->nin + 1, sizeof *c->ins);
     c->outs = calloc((size_t)p->nout + 1, sizeof *c->outs);
     c->placed = calloc((size_t)p->nout + 1, sizeof *c->placed);
-    if (!c->in || !c->out || !c->syms || !c->binder || !c->ins || !c->outs || !c->placed) {
+    c->settled_syms = calloc((size_t)p->nsyms + 1, sizeof *c->settled_syms);
+    c->dims = calloc(ndims, sizeof *c->dims);
+    if (!c->in || !c->out || !c->syms || !c->binder || !c->ins || !c->outs || !c->placed || !c->settled_syms || !c->dims) {
         gradc_call_close(c);
         return gradc_error(e, 506, NULL, "out of memory");
     }
@@ -50,6 +58,8 @@ void gradc_call_close(GradcCall *c) {
     free(c->ins);
     free(c->outs);
     free(c->placed);
+    free(c->settled_syms);
+    free(c->dims);
     free(c->arena);
     memset(c, 0, sizeof *c);
 }
@@ -180,6 +190,7 @@ int gradc_call_place(GradcCall *c, int i, void *data, GradcError *e) {
     if (port->rank) memcpy(t->dims, port->dims, (size_t)port->rank * sizeof *t->dims);
     t->data = data;
     c->placed[i] = true;
+    c->settled = false;
     return 0;
 }
 
@@ -312,9 +323,15 @@ static int check_inputs(GradcCall *c, GradcError *e) {
     return 0;
 }
 
-/* Takes the outputs' dims; those whose size is known get memory of their own, kept from call to call. */
-static int place_outputs(GradcCall *c, const int64_t *dims, GradcError *e) {
+/* Outputs whose size is known get memory of their own, kept from call to call: there is nothing to do while the sizes stay. */
+static int place_outputs(GradcCall *c, GradcError *e) {
     const GradcProgram *p = c->program;
+    const int64_t *dims = c->dims;
+    size_t syms = (size_t)p->nsyms * sizeof *c->syms;
+    if (c->settled && !memcmp(c->settled_syms, c->syms, syms)) return 0;
+    p->out_dims(c->syms, c->dims);
+    c->settled = false;
+    bool all = true;
     for (int i = 0; i < p->nout; i++) {
         const GradcPort *port = &p->out[i];
         GradcTensor *t = &c->out[i];
@@ -328,15 +345,21 @@ static int place_outputs(GradcCall *c, const int64_t *dims, GradcError *e) {
             int status = gradc_tensor_new(t, port->dtype, port->rank, dims, e);
             if (status) return status;
         }
+        all = all && (same || known);
         c->outs[i] = t->data;
         dims += port->rank;
     }
+    memcpy(c->settled_syms, c->syms, syms);
+    c->settled = all;
     return 0;
 }
 
 /* Outputs that run placed: their dims are known now. */
-static int adopt_outputs(GradcCall *c, const int64_t *dims, GradcError *e) {
+static int adopt_outputs(GradcCall *c, GradcError *e) {
     const GradcProgram *p = c->program;
+    const int64_t *dims = c->dims;
+    if (c->settled) return 0;
+    p->out_dims(c->syms, c->dims);
     for (int i = 0; i < p->nout; dims += p->out[i].rank, i++) {
         GradcTensor *t = &c->out[i];
         size_t count;
@@ -373,15 +396,12 @@ static int describe(const GradcProgram *p, int status, GradcError *e) {
 }
 
 /* Each turn of the loop doubles the arena, so it ends. */
-static int run_placed(GradcCall *c, int64_t *dims, GradcError *e) {
+static int run_placed(GradcCall *c, GradcError *e) {
     const GradcProgram *p = c->program;
     int status = grow_arena(c, p->arena_bytes(c->syms), e);
     while (!status) {
         int ran = p->run(c->ins, c->outs, c->syms, c->arena, c->arena_bytes);
-        if (ran == GRADC_RUN_OK) {
-            p->out_dims(c->syms, dims);
-            return adopt_outputs(c, dims, e);
-        }
+        if (ran == GRADC_RUN_OK) return adopt_outputs(c, e);
         if (ran != GRADC_RUN_ARENA) return describe(p, ran, e);
         size_t more = c->arena_bytes < 4096 ? 8192 : 2 * c->arena_bytes;
         status = grow_arena(c, c->arena_bytes > PTRDIFF_MAX / 2 ? SIZE_MAX : more, e);
@@ -393,21 +413,7 @@ static int run_placed(GradcCall *c, int64_t *dims, GradcError *e) {
 }
 
 int gradc_call_run(GradcCall *c, GradcError *e) {
-    const GradcProgram *p = c->program;
-    size_t ndims = 1;
-    for (int i = 0; i < p->nout; i++) {
-        if (p->out[i].rank > GRADC_MAX_RANK)
-            return gradc_error(e, 901, NULL, "output %s has rank %d", p->out[i].name, p->out[i].rank);
-        ndims += (size_t)p->out[i].rank;
-    }
-    int64_t *dims = calloc(ndims, sizeof *dims);
-    if (!dims) return gradc_error(e, 506, NULL, "out of memory");
     int status = check_inputs(c, e);
-    if (!status) {
-        p->out_dims(c->syms, dims);
-        status = place_outputs(c, dims, e);
-    }
-    if (!status) status = run_placed(c, dims, e);
-    free(dims);
-    return status;
+    if (!status) status = place_outputs(c, e);
+    return status ? status : run_placed(c, e);
 }

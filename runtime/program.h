@@ -61,10 +61,12 @@ typedef struct GradcCall {
     /* An output is owned by the call or lies in its arena: valid until run again or closed. */
     GradcTensor *in, *out;
     int64_t *syms;         /* -1: not bound */
-    int *binder; /* who bound each symbol: an input's index, or one of the negative marks of call.c */
+    int *binder;           /* who bound each symbol: an input's index, or one of the negative marks of call.c */
     const void **ins;
     void **outs;
     bool *placed;          /* outputs that lie where the caller said */
+    bool settled;          /* every output has its memory, for the sizes settled_syms */
+    int64_t *settled_syms, *dims; /* dims: of all outputs, one after the other */
     void *arena;
     size_t arena_bytes;
 } GradcCall;
@@ -74,8 +76,8 @@ void gradc_call_close(GradcCall *c);
 int gradc_call_dim(GradcCall *c, const char *symbol, int64_t size, GradcError *e);
 /* Holds the tensor against port i, binds its symbols and takes it over (*t is emptied). */
 int gradc_call_set(GradcCall *c, int i, GradcTensor *t, GradcError *e);
-/* Output i, whose sizes are numbers, lies at data from now on: memory of the caller, who keeps it. What is there may be read by the
-   program first (a trainable model's state). */
+/* Output i, whose sizes are numbers, lies at data from now on: memory of the caller, who keeps it. What is there may be
+   read by the program first (a trainable model's state). */
 int gradc_call_place(GradcCall *c, int i, void *data, GradcError *e);
 /* All dims and inputs of a command line. Values with a shape of their own go first, so that `rand` follows
    them. */

@@ -26,7 +26,7 @@ static char *at(const char *name) {
     static char path[4][200];
     static int next;
     char *p = path[next++ % 4];
-    snprintf(p, 200, "%s/%s", dir, name);
+    assert_true(snprintf(p, 200, "%s/%s", dir, name) < 200);
     return p;
 }
 

@@ -23,8 +23,9 @@ static double rnd(void) { /* -1 .. 1 */
     return (double)(int64_t)(seed >> 11) / (double)(1ll << 52) - 1;
 }
 
-/* dims: of the only run, when they are fixed. value: no gradients, only the value whose gradient they would be. */
-typedef struct Model { const GradCase *k; const char *dims; int order, opt, lanes; bool single, value; Program *p; Code *code; Mem *fresh; Graph *g; } Model;
+/* dims: of the only run, when they are fixed. value: no gradients, only the value whose gradient they would be. as: what
+   doubles become. */
+typedef struct Model { const GradCase *k; const char *dims; int order, opt, lanes; bool value; enum { DOUBLE, SINGLE, HALF } as; Program *p; Code *code; Mem *fresh; Graph *g; } Model;
 
 /* ---- rows that were checked ---- */
 
@@ -103,9 +104,9 @@ static char *source(const Model *m, Ctx *c) {
         text_put(t, gd_format(c, "<ir_version: 10, opset_import: [\"\" : %d, \"ai.onnx.ml\" : 1, \"ai.onnx.preview\" : 1, "
                                  "\"ai.onnx.preview.training\" : 1]> ", opset_of(m->k)));
     const char *s = m->k->text;
-    for (const char *at; m->single && (at = strstr(s, "double")); s = at + 6) {
+    for (const char *at; m->as && (at = strstr(s, "double")); s = at + 6) {
         text_putn(t, s, (size_t)(at - s));
-        text_put(t, "float");
+        text_put(t, m->as == HALF ? "float16" : "float");
     }
     text_put(t, s);
     return t->s;
@@ -137,7 +138,7 @@ static void build(Ctx *c, Model *m) {
     FrontFile f = {"net", graph_text_given(m->k) ? FF_GRAPH_TEXT : FF_ONNX_TEXT, text, strlen(text)};
     FrontOptions o = {.prefix = "net", .dims = m->dims ? words(c, m->dims) : NULL};
     Graph *g = front_graph(c, &f, &o);
-    DType dt = m->single ? F32 : F64;
+    DType dt = m->as == DOUBLE ? F64 : m->as == SINGLE ? F32 : F16;
     Value *of[MOST_PORTS], *d[MOST_PORTS], *loss = NULL;
     int n = 0;
     assert_true(g->in.n < MOST_PORTS);
@@ -351,6 +352,20 @@ int grad_check(const GradCase *k, int opt, double *worst) {
     return compared;
 }
 
+static void half_job(Ctx *c, void *arg) {
+    Model *m = arg;
+    Data d = {0};
+    build(c, m);
+    make_data(c, m, m->k->dims, &d);
+    run(c, m, d.syms, &d, d.nout, d.out);
+}
+
+void grad_half(const GradCase *k) {
+    Model m = {.k = k, .order = 1, .opt = 3, .as = HALF, .dims = k->fixed ? k->dims : NULL};
+    seed = 1;
+    enter(k, half_job, &m);
+}
+
 /* ---- bits ---- */
 
 typedef struct Bits { Model m; const char *backend; float *out[MOST_PORTS]; int64_t count[MOST_PORTS]; int nout, level; } Bits;
@@ -387,7 +402,7 @@ void grad_bits(const GradCase *k) {
     };
     Bits first = {0};
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-        Bits b = {.m = {.k = k, .order = 1, .opt = ways[w].opt, .lanes = ways[w].lanes, .single = true}, .backend = ways[w].backend,
+        Bits b = {.m = {.k = k, .order = 1, .opt = ways[w].opt, .lanes = ways[w].lanes, .as = SINGLE}, .backend = ways[w].backend,
                   .level = ways[w].level};
         seed = 3;
         enter(k, bits_job, &b);

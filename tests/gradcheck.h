@@ -18,6 +18,7 @@ typedef struct GradCase {
     bool whole;       /* doubles are whole numbers: some are 0, some are equal */
     bool rough;       /* something is rounded to f32: a wide step, which suits what is linear, and 1e-5 */
     unsigned flat;    /* bit i: the derivative by double input i is zero everywhere */
+    bool only_double; /* something in the model is double whatever the inputs are */
     int opset;        /* 0: 24 */
 } GradCase;
 
@@ -26,6 +27,8 @@ typedef struct GradCase {
 int grad_check(const GradCase *k, int opt, double *worst);
 /* The same model in float: loss and gradients have equal bits from the interpreter and every back end, whatever the schedule. */
 void grad_bits(const GradCase *k);
+/* The same model in f16 has a program with gradients, which runs. */
+void grad_half(const GradCase *k);
 /* Has a case that was checked nodes of this row, from and to floats that the inputs reach, or (BUILD rows) a gradient through
    nodes that it made? */
 bool grad_checked(const Op *op);

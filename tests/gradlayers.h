@@ -170,7 +170,7 @@ static const GradCase norms[] = {
     {"LayerNormalization", NORM("LayerNormalization", "<epsilon=0.1>", "W"), NCW, .second = true},
     {"LayerNormalization, axis 1", NORM("LayerNormalization", "<axis=1, epsilon=0.1>", "C,W"), .dims = NCW},
     {"LayerNormalization, axis 0, broadcast scale", "net (double[N,C,W] x, double[C,1] s) => (double[N,C,W] y) { y = LayerNormalization<axis=0, epsilon=0.1>(x, s) }", .dims = NCW},
-    {"LayerNormalization, statistics", "net (double[N,C,W] x, double[W] s) => (double[N,C,W] y, double[N,C,1] m, double[N,C,1] r) { y, m, r = LayerNormalization<epsilon=0.1, stash_type=11>(x, s) }", NCW, .second = true},
+    {"LayerNormalization, statistics", "net (double[N,C,W] x, double[W] s) => (double[N,C,W] y, double[N,C,1] m, double[N,C,1] r) { y, m, r = LayerNormalization<epsilon=0.1, stash_type=11>(x, s) }", NCW, .second = true, .only_double = true},
     {"RMSNormalization", "net (double[N,C,W] x, double[W] s) => (double[N,C,W] y) { y0 = RMSNormalization<epsilon=0.1>(x, s) y = Sin(y0) }", NCW, .second = true},
     {"RMSNormalization, axis 1", "net (double[N,C,W] x, double[C,W] s) => (double[N,C,W] y) { y = RMSNormalization<axis=1, epsilon=0.1>(x, s) }", .dims = NCW},
     {"MeanVarianceNormalization", "net (double[N,2,H,W] x) => (double[N,2,H,W] y) { y = MeanVarianceNormalization(x) }", .dims = X2, .second = true},
@@ -204,7 +204,7 @@ static const GradCase attentions[] = {
     {"Attention, scores too", "net (double[B,2,L,4] q, double[B,2,S,4] k, double[B,2,S,3] v) => (double[B,2,L,3] y, double[B,2,L,S] s) { y, , , s = Attention<qk_matmul_output_mode=3>(q, k, v) }", .dims = QKV},
     {"Attention, lengths", ATTEND(", int64[B] n", ", , , , n", ""), QKV, .most = 3},
     {"FlexAttention", "net (double[B,2,L,4] q, double[B,2,S,4] k, double[B,2,S,3] v, double w) => (double[B,2,L,3] y) { y = ai.onnx.preview.FlexAttention<"
-     "score_mod = s (double[B,2,L,S] a) => (double[B,2,L,S] b) { c = Mul(a, w) b = Tanh(c) }>(q, k, v) }", QKV, .opset = 26},
+     "score_mod = s (double[B,2,L,S] a) => (double[B,2,L,S] b) { c = Mul(a, w) b = Tanh(c) }>(q, k, v) }", QKV, .only_double = true, .opset = 26},
     {"RotaryEmbedding", "net (double[B,2,L,6] x, double[9,3] c, double[9,3] s, int64[B,L] p) => (double[B,2,L,6] y) { y = RotaryEmbedding(x, c, s, p) }", QKV, .most = 8, .second = true},
     {"RotaryEmbedding, interleaved, some dims", "net (double[B,L,12] x, double[B,L,2] c, double[B,L,2] s) => (double[B,L,12] y) { y = RotaryEmbedding<interleaved=1, rotary_embedding_dim=4, num_heads=2>(x, c, s) }", .dims = QKV},
     {"LinearAttention", "net (double[B,L,8] q, double[B,L,4] k, double[B,L,6] v) => (double[B,L,12] y, double[B,2,2,3] s) { y, s = LinearAttention<q_num_heads=4, kv_num_heads=2, update_rule=\"linear\">(q, k, v) }", .dims = QKV, .lo = -1, .hi = 1, .second = true},
@@ -357,8 +357,8 @@ static const GradCase by_data[] = {
 static const GradCase others[] = {
     {"Identity", "net (double[N,M] x) => (double[N,M] y) { y0 = Identity(x) y = Sin(y0) }", .dims = N_M},
     {"Gelu, PRelu, Selu, SwiGLU", "net (double[N,M] x, double[M] s) => (double[N,M] y) { a = Gelu(x) b = PRelu(a, s) c = Selu(b) y = SwiGLU<alpha=1.3>(c, x) }", N_M, .opset = 27},
-    {"Cast, to float and back", "net (double[N,M] x) => (double[N,M] y) { a = Cast<to=1>(x) y = Cast<to=11>(a) }", .dims = N_M, .rough = true},
-    {"CastLike, to float and back", "net (double[N,M] x) => (double[N,M] y) <float f = {1}> { a = CastLike(x, f) y = CastLike(a, x) }", .dims = N_M, .rough = true},
+    {"Cast, to float and back", "net (double[N,M] x) => (double[N,M] y) { a = Cast<to=1>(x) y = Cast<to=11>(a) }", .dims = N_M, .rough = true, .only_double = true},
+    {"CastLike, to float and back", "net (double[N,M] x) => (double[N,M] y) <float f = {1}> { a = CastLike(x, f) y = CastLike(a, x) }", .dims = N_M, .rough = true, .only_double = true},
     {"DequantizeLinear", "net (int8[N,M] q, double[M] s) => (double[N,M] y) { y = DequantizeLinear<axis=1>(q, s) }", N_M, .most = 100},
     {"DequantizeLinear, blocks", "net (int8[N,6] q, double[N,3] s, int8[N,3] z) => (double[N,6] y) { y = DequantizeLinear<axis=1, block_size=2>(q, s, z) }", TEN, .most = 100},
     {"QuantizeLinear, DequantizeLinear", "net (double[N,M] x, double s) => (double[N,M] y) <int8 z = {3}> { a = Abs(s) h = Constant<value_float=0.1>() d = CastLike(h, s) t = Add(a, d) q = QuantizeLinear(x, t, z) y = DequantizeLinear(q, t, z) }", N_M, .flat = 1},

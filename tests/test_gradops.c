@@ -24,7 +24,7 @@ static int shapes;
 
 enum { MOST_CASES = 1000, TEXT = 320, LEAST_SHAPES = 10 };
 static GradCase cases[MOST_CASES];
-static struct CMUnitTest tests[MOST_CASES + 2];
+static struct CMUnitTest tests[MOST_CASES + 3];
 static char texts[MOST_CASES][TEXT];
 static int ncases;
 
@@ -260,6 +260,14 @@ static void test_bits(void **state) {
     }
 }
 
+/* ---- f16 ---- */
+
+static void test_half(void **state) {
+    (void)state;
+    for (int i = 0; i < ncases; i++)
+        if (!cases[i].only_double && strncmp(cases[i].text, "graph ", 6)) grad_half(&cases[i]);
+}
+
 /* ---- that these are all ---- */
 
 /* Rows through which no gradient goes, and why. */
@@ -335,6 +343,7 @@ int main(int argc, char **argv) {
     PUT(formulas); PUT(with_zeros); PUT(views); PUT(gathers); PUT(products); PUT(convs); PUT(pools); PUT(norms); PUT(attentions); PUT(images);
     PUT(spectra); PUT(losses); PUT(flows); PUT(by_data); PUT(others);
     tests[ncases] = (struct CMUnitTest){"bits", test_bits, NULL, NULL, NULL};
-    tests[ncases + 1] = (struct CMUnitTest){"all rows", test_all_rows, NULL, NULL, NULL};
-    return _cmocka_run_group_tests("gradients", tests, (size_t)ncases + 2, NULL, NULL);
+    tests[ncases + 1] = (struct CMUnitTest){"half", test_half, NULL, NULL, NULL};
+    tests[ncases + 2] = (struct CMUnitTest){"all rows", test_all_rows, NULL, NULL, NULL};
+    return _cmocka_run_group_tests("gradients", tests, (size_t)ncases + 3, NULL, NULL);
 }

@@ -300,7 +300,8 @@ static void pick_step(Lower *L, void *arg, Expr *const *k, Expr *const *acc, Exp
     }
     Expr *chosen = lower_guarded(L, covered, at, o, expr_int(c, -1));
     Expr *none = expr_const(c, scalar(dy->dt), 0), *d = lower_guarded(L, covered, dy, o, none);
-    next[0] = expr2(c, E_ADD, acc[0], expr_select(c, expr2(c, E_EQ, chosen, s->flat), d, none));
+    d = expr_select(c, expr2(c, E_EQ, chosen, s->flat), d, none);
+    next[0] = expr2(c, E_ADD, acc[0], expr_cast(c, d, (DType)acc[0]->type.dt));
 }
 
 static Expr *pick_elem(Lower *L, Node *n, int port, Expr *const *idx) {
@@ -309,11 +310,12 @@ static Expr *pick_elem(Lower *L, Node *n, int port, Expr *const *idx) {
     const Attr *dims = node_attr(n, "dims");
     PickStep s = {n, idx, expr_int(c, 0)};
     for (int i = 0; i < dims->n; i++) s.flat = expr_add(c, expr_mul(c, s.flat, dims->dims[i]), idx[i]);
-    Accum a = {.nacc = 1, .step = pick_step, .arg = &s, .init = {expr_const(c, scalar(n->in[1]->dt), 0)}};
+    DType dt = n->in[1]->dt;
+    Accum a = {.nacc = 1, .step = pick_step, .arg = &s, .init = {expr_const(c, scalar(dt_small(dt) ? F32 : dt), 0)}};
     pool_loops(&a, n);
     Expr *e;
     lower_accum(L, &a, dims->n, idx, &e);
-    return e;
+    return expr_cast(c, e, dt);
 }
 
 static bool pick_rereads(const Node *n, int i) { (void)n; (void)i; return true; }

@@ -9,7 +9,7 @@
 
 static const char format[] = "gradc checkpoint 1", position_name[] = "gradc/position",
                   best_name[] = "gradc/best";
-enum { INTEGERS = 8, REALS = 2 };
+enum { INTEGERS = 8 };
 
 /* Of all that makes the tensor what it is. */
 static uint32_t checksum(const char *name, const GradcTensor *t) {
@@ -54,7 +54,7 @@ static GradcTensor vector(int dtype, int64_t n, void *data) {
 int gradc_checkpoint_save(const char *path, const GradcTrainer *t, const void *state, unsigned kinds,
                           const GradcPosition *at, GradcError *e) {
     int64_t integers[INTEGERS];
-    double reals[REALS];
+    double best;
     Saved s = {.room = 256};
     for (int i = 0; i < t->nstates; i++) s.room += strlen(t->states[i].name) + 32;
     s.tensors = calloc((size_t)t->nstates + 2, sizeof *s.tensors);
@@ -72,9 +72,9 @@ int gradc_checkpoint_save(const char *path, const GradcTrainer *t, const void *s
                    (int64_t[INTEGERS]){(int64_t)at->seed, at->epoch, at->batch, at->step, at->batch_size,
                                        at->records, at->best_epoch, at->waited},
                    sizeof integers);
-            memcpy(reals, (double[REALS]){at->best, at->lr}, sizeof reals);
+            best = at->best;
             add(&s, position_name, vector(GRADC_I64, INTEGERS, integers));
-            add(&s, best_name, vector(GRADC_F64, REALS, reals));
+            add(&s, best_name, vector(GRADC_F64, 1, &best));
         }
         status = gradc_safetensors_write(path, s.tensors, s.n, s.meta, s.n + 1, e);
     }
@@ -130,16 +130,16 @@ static int read_position(const GradcSafetensors *s, const char *path, GradcPosit
     const GradcTensor *position = gradc_safetensors_find(s, position_name),
                       *best = gradc_safetensors_find(s, best_name);
     int64_t v[INTEGERS];
-    double r[REALS];
+    double measured;
     if (!position || !best || position->dtype != GRADC_I64 || position->bytes != sizeof v ||
-        best->dtype != GRADC_F64 || best->bytes != sizeof r)
+        best->dtype != GRADC_F64 || best->bytes != sizeof measured)
         return gradc_error(e, 603, "start from its parameters instead of resuming",
                            "%s: holds no place in a training run", path);
     memcpy(v, position->data, sizeof v);
-    memcpy(r, best->data, sizeof r);
+    memcpy(&measured, best->data, sizeof measured);
     if (v[1] < 0 || v[2] < 0 || v[3] < 0)
         return gradc_error(e, 103, NULL, "%s: tensor '%s': a negative count", path, position_name);
-    *at = (GradcPosition){(uint64_t)v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], r[0], r[1]};
+    *at = (GradcPosition){(uint64_t)v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], measured};
     return 0;
 }
 

@@ -17,7 +17,6 @@ typedef struct GradcPosition {
     int64_t best_epoch; /* early stopping: the best epoch so far, -1: none, */
     int64_t waited;     /* and how many have passed since */
     double best;        /* what was measured in it */
-    double lr;          /* the rate in use, or factor, as the schedule left it */
 } GradcPosition;
 
 enum { /* which states: bits, one a GradcStateKind */

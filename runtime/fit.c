@@ -387,7 +387,6 @@ static int check_position(Fit *f, GradcError *e) {
         gradc_state_set(f->t, f->state, "train/epoch_steps", (double)batches(f));
         if (f->o->rate > 0) gradc_state_set(f->t, f->state, "train/lr", f->o->rate);
     }
-    at->lr = gradc_state_get(f->t, f->state, "train/lr");
     return 0;
 }
 

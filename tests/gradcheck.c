@@ -206,7 +206,7 @@ static void fill(const GradCase *k, DType dt, void *to, int64_t n) {
         double r = (rnd() + 1) / 2, x = lo + (hi - lo) * r;
         if (k->whole) x = rint(x);
         int64_t w = (int64_t)(r * (double)(k->most + 1));
-        gd_store_bits(dt, (char *)to + i * gd_dtypes[dt].bytes, dt_float(dt) ? gd_to_bits(dt, x) : (uint64_t)(dt == BOOL ? r > .5 : w));
+        gd_store_bits(dt, (char *)to + i * gd_dtypes[dt].bytes, dt_float(dt) || dt_small(dt) ? gd_to_bits(dt, x) : (uint64_t)(dt == BOOL ? r > .5 : w));
     }
 }
 

@@ -300,6 +300,9 @@ static const GradCase flows[] = {
      "a = Mul(h, w) g = Sin(a) }> }", TEN, .second = true},
     {"Scan", "net (double[T,B] x, double[B] h0) => (double[B] y, double[T,B] s) { y, s = Scan<num_scan_inputs=1, body = b (double[B] h, double[B] xt) => (double[B] g, double[B] q) { "
      "a = Mul(h, xt) g = Sin(a) q = Exp(g) }>(h0, x) }", TB, .second = true},
+    {"Scan 8", "net (double[B,T] x, double[B] h0) => (double[B] y, double[B,T] s) { y, s = Scan<num_scan_inputs=1, directions=[1], "
+     "body = b (double h, double xt) => (double g, double q) { a = Mul(h, xt) g = Sin(a) q = Exp(g) }>(, h0, x) }", TB, .second = true,
+     .opset = 8},
     {"RNN", CELLS("RNN", "2"), TB, .lo = -1, .hi = 1, .second = true},
     {"GRU", CELLS("GRU", "6"), TB, .lo = -1, .hi = 1, .second = true},
     {"LSTM", CELLS("LSTM", "8"), TB, .lo = -1, .hi = 1, .second = true},

@@ -279,7 +279,6 @@ static const struct { const char *why, *rows; } without[] = {
      "argmax argmin argsort unique nms ArgMax ArgMin NonZero NonMaxSuppression BitShift Multinomial MatMulInteger ConvInteger QLinearMatMul QLinearConv"},
     {"constant almost everywhere, which the cases of their name show", "Hardmax Bernoulli"},
     {"bits taken for other numbers", "bitcast BitCast"},
-    {"an error: the form with a batch axis, of opset 8", "Scan"},
 };
 
 /* Rows that make no nodes of their own: what comes out is what went in, or was made by others. They must be in the model of a case. */

@@ -155,11 +155,12 @@ static Value *scan_slice(Graph *body, void *arg) {
 
 static int64_t listed(const int64_t *v, int n, int i) { return i >= 0 && i < n ? v[i] : 0; }
 
-static void import_scan(Import *n) {
+/* directions: the attribute with those of the inputs. */
+static void scan(Import *n, const char *directions) {
     Graph *g = n->g;
     Ctx *c = g->c;
     const int64_t *in_axes, *in_dirs, *out_axes, *out_dirs;
-    int nin_axes = import_ints(n, "scan_input_axes", &in_axes), nin_dirs = import_ints(n, "scan_input_directions", &in_dirs);
+    int nin_axes = import_ints(n, "scan_input_axes", &in_axes), nin_dirs = import_ints(n, directions, &in_dirs);
     int nout_axes = import_ints(n, "scan_output_axes", &out_axes), nout_dirs = import_ints(n, "scan_output_directions", &out_dirs);
     int scans = (int)import_int(n, "num_scan_inputs", 0), states = n->nin - scans;
     if (scans < 1 || states < 0) { import_error(n, 204, NULL, "num_scan_inputs: %d of %d inputs", scans, n->nin); return; }
@@ -202,8 +203,40 @@ static void import_scan(Import *n) {
     }
 }
 
+static void import_scan(Import *n) { scan(n, "scan_input_directions"); }
+
+/* Opset 8: all inputs and outputs have a batch axis in front. A loop over it, and the scan of one sample inside. */
 static void import_scan8(Import *n) {
-    import_error(n, 402, "convert the model to opset 9 or newer", "Scan of opset 8 (with a batch axis)");
+    Graph *g = n->g, *outer = graph_region(g);
+    Ctx *c = g->c;
+    Node probe = {.graph = g, .label = g->label, .op = op_named("loop")};
+    Value **whole = n->in, **result = n->out;
+    Expr *batch = NULL;
+    if (n->nin < 2) { import_error(n, 205, NULL, "%d inputs, at least 2 are needed", n->nin); return; }
+    if (whole[0]) { import_error(n, 402, "leave sequence_lens out", "samples of different length"); return; }
+    for (int i = 1; i < n->nin; i++) {
+        if (!whole[i] || whole[i]->rank < 1) { import_error(n, 301, NULL, "input %d has no batch axis", i); return; }
+        batch = batch ? node_same_dim(&probe, batch, whole[i]->dim[0], "the inputs have batches of different size")
+                      : whole[i]->dim[0];
+    }
+    Var *iter = loop_iteration(g, batch);
+    n->g = outer;
+    n->in = gd_new_array(c, Value *, n->nin);
+    n->out = gd_new_array(c, Value *, n->nout ? n->nout : 1);
+    for (int i = 1; i < n->nin; i++) {
+        Value *sample = build_slice_axis(outer, whole[i], 0, expr_var(c, iter), expr_int(c, 1));
+        n->in[i - 1] = build_squeeze(outer, sample, 0);
+    }
+    n->nin--;
+    scan(n, "directions");
+    int made = 0;
+    while (made < n->nout && n->out[made]) graph_output(outer, "sample", n->out[made++]);
+    n->g = g;
+    n->in = whole;
+    n->nin++;
+    n->out = result;
+    Node *loop = made == n->nout ? make_loop(g, outer, 0, NULL, made, batch, iter) : NULL;
+    for (int i = 0; loop && i < made; i++) n->out[i] = loop->out[i];
 }
 
 /* ---- If ---- */

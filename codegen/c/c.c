@@ -3,7 +3,8 @@
 
    C leaves some things to the compiler that would change bits. The text settles them by itself: contraction
    of a * b + c is switched off for this file (a pragma of the standard, which GCC ignores, and one of GCC's),
-   -ffast-math and excess precision are refused. So any -O and any -march give the same results. */
+   -ffast-math and excess precision are refused. So any -O and any -march give the same results. Two faults of
+   compilers are kept away from (docs/numerics.md): one of GCC's by a pragma, one of Clang's by vector_keep. */
 #include "gen.h"
 #include "embedded.h"
 
@@ -21,11 +22,15 @@ static const char settings[] =
     "/* One operation rounds once: a * b + c is not contracted. */\n"
     "#if defined(__GNUC__) && !defined(__clang__)\n"
     "#pragma GCC optimize(\"fp-contract=off\", \"no-math-errno\", \"no-trapping-math\")\n"
+    "#if __GNUC__ < 14 /* conditional loads of several columns were taken from the wrong rows */\n"
+    "#pragma GCC optimize(\"no-tree-loop-if-convert\")\n#endif\n"
     "#else\n#pragma STDC FP_CONTRACT OFF\n#endif\n\n"
     "#if defined(__GNUC__) && (__GNUC__ >= 10 || defined(__clang__)) && !defined(__TINYC__) && "
     "!defined(GRADC_PLAIN)\n"
     "#define GRADC_GNU 1\n"
     "#if defined(__SSE4_1__) || defined(__aarch64__)\n#define GRADC_ROUNDS 1\n#endif\n"
+    "#if defined(__clang__) && __clang_major__ < 23 && defined(__AVX512F__)\n"
+    "#define GRADC_KEEP 1 /* logic on bits and a selection became one wrong instruction */\n#endif\n"
     "#pragma GCC diagnostic ignored \"-Wpsabi\"\n"
     "#define INLINE static inline __attribute__((always_inline, unused))\n"
     "#define NEST static __attribute__((noinline))\n"
@@ -62,7 +67,7 @@ static Gen *gen_new(Program *p, const EmitOptions *o) {
     g->scalars = text_new(c);
     g->gnu = text_new(c);
     g->plain = text_new(c);
-    Map **maps[] = {&g->helpers, &g->names, &g->spelled, &g->data, &g->widths, &g->nest_uses, &g->nest_ids};
+    Map **maps[] = {&g->helpers, &g->names, &g->spelled, &g->data, &g->widths, &g->logic, &g->nest_uses, &g->nest_ids};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) *maps[i] = map_new(c);
     block_walk(&p->body, gather, g);
     Uses all;

@@ -467,6 +467,32 @@ void put_mask(Gen *g, const Expr *e, int width) {
     } else put_own_mask(g, e, width);
 }
 
+/* As deep as expressions are; an operation whose first operand is one looks no further. */
+int logic_depth(Gen *g, const Expr *e) {
+    if (e->type.dt == BOOL || gd_dtypes[e->type.dt].bytes < 4) return 0;
+    switch (e->kind) {
+    case E_ADD: /* of bits that lie apart compilers make a | b */
+    case E_SUB:
+        if (!dt_int((DType)e->type.dt)) return 0;
+        /* fall through */
+    case E_AND:
+    case E_OR:
+    case E_XOR: return logic_depth(g, e->arg[0]) || logic_depth(g, e->arg[1]) ? 2 : 1;
+    case E_NOT:
+    case E_BITS: return logic_depth(g, e->arg[0]);
+    case E_VAR: return (int)(uintptr_t)map_getp(g->logic, e->var);
+    case E_LOAD: return dt_int((DType)e->type.dt) && buf_root(e->buf)->space == SP_REG ? 2 : 0;
+    default: return 0;
+    }
+}
+
+/* Should operand i be kept from what uses it (vector_keep)? Integers from selections; floats that are made by
+   logic from everything, as here compilers also see through x * 1 and the like. */
+static bool keeps_apart(Gen *g, const Expr *e, int i) {
+    if (e->kind == E_BITS ? !dt_float((DType)e->type.dt) : e->kind != E_SELECT || !i) return false;
+    return dt_int((DType)e->arg[i]->type.dt) && logic_depth(g, e->arg[i]) > 1;
+}
+
 static void put_vector(Gen *g, const Expr *e) {
     Text *t = g->out;
     Type type = e->type, arg = e->nargs ? e->arg[e->kind == E_SELECT]->type : type;
@@ -488,7 +514,11 @@ static void put_vector(Gen *g, const Expr *e) {
     for (int i = 0; i < e->nargs; i++) {
         if (i) text_put(t, !scalar_cond ? ", " : i == 1 ? " ? " : " : ");
         if (e->kind == E_SELECT && !i && !scalar_cond) put_mask(g, e->arg[0], gd_dtypes[dt].bytes);
-        else put_expr(g, e->arg[i], scalar_cond ? P_OR : P_COND);
+        else if (keeps_apart(g, e, i)) {
+            text_printf(t, "%s(", vector_keep(g, e->arg[i]->type));
+            put_expr(g, e->arg[i], P_COND);
+            text_put(t, ")");
+        } else put_expr(g, e->arg[i], scalar_cond ? P_OR : P_COND);
     }
     text_put(t, ")");
 }

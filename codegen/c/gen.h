@@ -70,6 +70,7 @@ typedef struct Gen {
     Map *spelled;                /* Var*, Buf* -> identifier */
     Map *data;                   /* Expr* of i64 -> 2 when the data decides it, else 1 */
     Map *widths;                 /* Var* of a vector of bools -> bytes a lane of its mask */
+    Map *logic;                  /* Var* of a vector -> how many operations on bits it ends with */
     Uses *uses;                  /* of the open function */
     VEC(Buf *) consts;           /* used, in order */
     Blob blob;                   /* all constants, wherever they are put */
@@ -135,6 +136,7 @@ const char *vector_zip(Gen *g, bool high, Type t);
 const char *vector_pick(Gen *g, bool lesser,
                         Type t); /* a < b ? a : b or a > b ? a : b; b when either is NaN */
 const char *vector_relu(Gen *g, Type t);
+const char *vector_keep(Gen *g, Type t); /* the operand, which is not merged with what uses it */
 void vector_wide(Gen *g, ExprKind op, Type t,
                  Text *gnu); /* the body where instructions of the machine are asked for */
 void vector_cast(Gen *g, Type from, Type to, Text *gnu);
@@ -144,6 +146,7 @@ void put_lanes(Gen *g, Text *to, ExprKind op, Type arg, Type res, int arity, con
 /* ---- expr.c ---- */
 void put_expr(Gen *g, const Expr *e, int prec);
 void put_mask(Gen *g, const Expr *e, int width);       /* a vector of bools as 0 and -1 of so many bytes */
+int logic_depth(Gen *g, const Expr *e);                /* operations on bits that a vector ends with; 2: or more */
 int mask_width(Gen *g, const Expr *e);                 /* the width it has by itself; 0: any */
 void put_pointer(Gen *g, Buf *b, Expr *const *index);  /* to an element */
 bool put_register(Gen *g, Buf *b, Expr *const *index); /* the variable, if the element is one */

@@ -127,6 +127,7 @@ static void put_let(Gen *g, Stmt *s) {
     else put_expr(g, s->e, P_COND);
     text_put(g->out, ";\n");
     map_putp(g->spelled, s->var, (void *)name);
+    if (t.lanes > 1) map_putp(g->logic, s->var, (void *)(uintptr_t)logic_depth(g, s->e));
     if (mask) map_putp(g->widths, s->var, (void *)(uintptr_t)width);
 }
 

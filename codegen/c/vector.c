@@ -24,7 +24,7 @@ static const Row float_rows[] = {
     {E_DIV, "a / b"},
     {E_NEG, "-a"},
     {E_ABS, "($v)(($u)a & ~" SIGN ")"},
-    {E_COPYSIGN, "($v)((($u)a & ~" SIGN ") | (($u)b & " SIGN "))"},
+    {E_COPYSIGN, "$n_keep(($v)((($u)a & ~" SIGN ") | (($u)b & " SIGN ")))"},
     {E_MIN, "($v)(($u)$n_lesser(a, b) | ($u)$n_lesser(b, a))"}, /* NaN | x is NaN, -0 | +0 is -0 */
     {E_ISNAN, "($m)(a != a)"},
 };
@@ -156,6 +156,7 @@ static void put_max(Gen *g, Text *to, Type t) {
 
 static void needs(Gen *g, ExprKind op, Type t) {
     bool is_int = !dt_float((DType)t.dt);
+    if (op == E_COPYSIGN) vector_keep(g, t);
     if ((op == E_MIN || op == E_MAX) && !is_int) vector_pick(g, true, t);
     if (op == E_MAX && !is_int) vector_pick(g, false, t);
     if ((op == E_MIN || op == E_MAX || op == E_SHR) && is_int) vector_op(g, E_SELECT, t, t);
@@ -293,6 +294,28 @@ const char *vector_relu(Gen *g, Type t) {
     text_printf(g->plain,
                 "    for (int i = 0; i < %d; i++) a.e[i] = a.e[i] <= 0 ? 0 : a.e[i];\n    return a;\n}\n",
                 t.lanes);
+    return name;
+}
+
+/* LLVM before version 23 merges (a & k) | (b & ~k) and a selection between that and a into one vpternlog whose
+   truth table is of another order of the operands. What went through here is no part of a larger pattern. */
+const char *vector_keep(Gen *g, Type t) {
+    const char *name = gd_format(g->c, "%s_keep", type_text(g, t));
+    if (!helper_new(g, name)) return name;
+    int bytes = t.lanes * gd_dtypes[t.dt].bytes;
+    const char *v = c_type(g, t);
+    Text *gnu = text_new(g->c);
+    signature(gnu, v, name, 1, &v, "a");
+    text_put(gnu, "#if defined(GRADC_KEEP)\n");
+    if (bytes > 64) {
+        Type h = vector((DType)t.dt, t.lanes / 2);
+        const char *half = vector_keep(g, h);
+        text_printf(gnu, "    union { %s v; %s h[2]; } x = {a};\n", v, c_type(g, h));
+        text_printf(gnu, "    x.h[0] = %s(x.h[0]);\n    x.h[1] = %s(x.h[1]);\n    a = x.v;\n", half, half);
+    } else text_put(gnu, "    __asm__(\"\" : \"+x\"(a));\n");
+    text_put(gnu, "#endif\n    return a;\n}\n");
+    text_putn(g->gnu, gnu->s, gnu->n);
+    text_printf(g->plain, "#define %s(a) (a)\n", name);
     return name;
 }
 

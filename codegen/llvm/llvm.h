@@ -40,6 +40,7 @@ typedef struct Gen {
     bool linked;    /* the units' objects are linked here */
     bool jit;       /* for this process: constants are where the program has them */
     bool has_half;    /* the machine converts f16 */
+    bool keeps;       /* merged logic and selections are wrong: docs/numerics.md */
     bool has_minimum; /* the machine's min and max propagate NaN and order zeros */
     Unit *units;
     int nunits;

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "llvm.h"
 #include <llvm-c/Analysis.h>
+#include <llvm/Config/llvm-config.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <pthread.h>
@@ -135,6 +136,7 @@ Gen *gen_open(Program *p, const EmitOptions *o, bool jit, int most) {
     bool arm = !strncmp(o->target->triple, "aarch64", 7);
     g->has_minimum = arm || !strncmp(o->target->triple, "wasm", 4);
     g->has_half = arm || (!strncmp(o->target->triple, "x86_64", 6) && o->target->lanes >= 8);
+    g->keeps = LLVM_VERSION_MAJOR < 23 && strstr(o->target->features, "+avx512f");
     g->layout = LLVMCreateTargetDataLayout(g->tm);
     spread_nests(g, most);
     for (int i = 0; i < g->nunits; i++) open_unit(g, &g->units[i]);

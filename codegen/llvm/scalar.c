@@ -14,6 +14,47 @@ static Val call(Fn *f, const char *name, int n, Val *args) {
     return intrinsic(f, name, 1, &t, n, args);
 }
 
+/* ---- what must not be merged ---- */
+
+/* LLVM before version 23 merges (a & k) | (b & ~k) and a selection between that and a into one vpternlog of
+   AVX-512 whose truth table is of another order of the operands. An empty piece of assembly keeps v out of such
+   patterns; it is of one register, so wider vectors go through in halves. */
+static Val keep(Fn *f, Val v) {
+    LLVMTypeRef t = LLVMTypeOf(v);
+    if (!f->g->keeps || LLVMGetTypeKind(t) != LLVMVectorTypeKind) return v;
+    unsigned n = LLVMGetVectorSize(t);
+    unsigned long long bits = LLVMSizeOfTypeInBits(f->g->layout, t);
+    if (bits > 128 && bits > 32u * (unsigned)f->g->o->target->lanes) {
+        Val half[2], index[64];
+        if (n > 64) gd_bug(f->g->c, "LLVM: a vector of %u lanes", n);
+        for (unsigned h = 0; h < 2; h++) {
+            for (unsigned i = 0; i < n / 2; i++) index[i] = const_i32(f->u, (int)(h * n / 2 + i));
+            half[h] = keep(f, LLVMBuildShuffleVector(f->b, v, LLVMGetPoison(t), LLVMConstVector(index, n / 2), ""));
+        }
+        for (unsigned i = 0; i < n; i++) index[i] = const_i32(f->u, (int)i);
+        return LLVMBuildShuffleVector(f->b, half[0], half[1], LLVMConstVector(index, n), "");
+    }
+    if (bits != 128 && bits != 256 && bits != 512) return v;
+    LLVMTypeRef type = LLVMFunctionType(t, &t, 1, false);
+    Val empty = LLVMGetInlineAsm(type, "", 0, "=x,0", 4, false, false, LLVMInlineAsmDialectATT, false);
+    return LLVMBuildCall2(f->b, type, empty, &v, 1, "");
+}
+
+/* How many operations on bits v ends with: 0, 1, or 2 for more; registers may hold any number. */
+static int logic_depth(Val v) {
+    if (!LLVMIsAInstruction(v)) return 0;
+    LLVMOpcode op = LLVMGetInstructionOpcode(v);
+    if (op == LLVMBitCast) return logic_depth(LLVMGetOperand(v, 0));
+    if (op == LLVMAnd || op == LLVMOr || op == LLVMXor || op == LLVMAdd || op == LLVMSub) /* bits apart: a + b is a | b */
+        return logic_depth(LLVMGetOperand(v, 0)) || logic_depth(LLVMGetOperand(v, 1)) ? 2 : 1;
+    if (op != LLVMLoad) return 0;
+    Val at = LLVMGetOperand(v, 0);
+    while (LLVMIsAGetElementPtrInst(at)) at = LLVMGetOperand(at, 0);
+    return LLVMIsAAllocaInst(at) ? 2 : 0;
+}
+
+static Val keep_logic(Fn *f, Val v) { return f->g->keeps && logic_depth(v) > 1 ? keep(f, v) : v; }
+
 static GD_NORETURN void undefined(Fn *f, const Expr *e) {
     gd_bug(f->g->c, "LLVM: instruction %d is not defined on %s", e->kind, gd_dtypes[e->arg[0]->type.dt].name);
 }
@@ -72,7 +113,7 @@ static Val gen_float(Fn *f, Expr *e, Val *a) {
     case E_CEIL: return call(f, "llvm.ceil", 1, a);
     case E_TRUNC: return call(f, "llvm.trunc", 1, a);
     case E_RINT: return call(f, "llvm.rint", 1, a);
-    case E_COPYSIGN: return call(f, "llvm.copysign", 2, a);
+    case E_COPYSIGN: return keep(f, call(f, "llvm.copysign", 2, a));
     case E_EQ: return fcmp(f, LLVMRealOEQ, a[0], a[1]);
     case E_NE: return fcmp(f, LLVMRealUNE, a[0], a[1]);
     case E_LT: return fcmp(f, LLVMRealOLT, a[0], a[1]);
@@ -219,12 +260,16 @@ static Val gen_bits(Fn *f, Val v, Type from, Type to) {
 
 Val gen_scalar(Fn *f, Expr *e, Val *a) {
     Type from = e->arg[0]->type;
-    if (e->kind == E_SELECT) return choose(f, a[0], a[1], a[2]);
+    if (e->kind == E_SELECT) {
+        bool wide = from.lanes > 1 && dt_int((DType)e->type.dt) && type_bits((DType)e->type.dt) >= 32;
+        return wide ? choose(f, a[0], keep_logic(f, a[1]), keep_logic(f, a[2])) : choose(f, a[0], a[1], a[2]);
+    }
     if (e->kind == E_SPLAT) return gen_splat(f, a[0], e->type.lanes);
     for (int i = 0; i < e->nargs; i++)
         if (e->arg[i]->type.lanes != e->type.lanes)
             gd_bug(f->g->c, "LLVM: operands of %d and %d lanes", e->arg[i]->type.lanes, e->type.lanes);
     if (e->kind == E_CAST) return gen_cast(f, a[0], from, e->type);
+    if (e->kind == E_BITS && from.lanes > 1 && dt_float((DType)e->type.dt)) a[0] = keep_logic(f, a[0]);
     if (e->kind == E_BITS) return gen_bits(f, a[0], from, e->type);
     if (dt_float((DType)from.dt)) return gen_float(f, e, a);
     if (from.dt == BOOL) return gen_bool(f, e, a);

@@ -149,11 +149,11 @@ static void build(Ctx *c, Model *m) {
         Value *part = weighted(g, g->out.v[i], i);
         loss = loss ? make(g, "add", loss, part) : part;
     }
-    note_rows(g, n, of, opset_of(m->k));
+    if (m->as == DOUBLE) note_rows(g, n, of, opset_of(m->k));
     if (!m->value || m->order == 2) graph_grad(g, loss, n, of, d);
     if (gd_error_count(c)) gd_leave(c);
     if (m->order == 2) {
-        note_rows(g, n, of, opset_of(m->k));
+        if (m->as == DOUBLE) note_rows(g, n, of, opset_of(m->k));
         loss = NULL;
         for (int i = 0; i < n; i++) {
             Value *part = weighted(g, d[i], i);

@@ -277,7 +277,7 @@ static const struct { const char *why, *rows; } without[] = {
      "SequenceLength OptionalHasElement RandomNormal RandomUniform RandomNormalLike RandomUniformLike"},
     {"whole numbers come out",
      "argmax argmin argsort unique nms ArgMax ArgMin NonZero NonMaxSuppression BitShift Multinomial MatMulInteger ConvInteger QLinearMatMul QLinearConv"},
-    {"constant almost everywhere, which the cases of their name show", "Hardmax"},
+    {"constant almost everywhere, which the cases of their name show", "Hardmax Bernoulli"},
     {"bits taken for other numbers", "bitcast BitCast"},
 };
 

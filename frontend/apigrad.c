@@ -151,20 +151,6 @@ static void set_states(Check *k, const Graph *g, int nstates, StateVar *const *s
     }
 }
 
-/* Rows of the table that whole numbers choose from; 0: they choose none that is known. */
-static int64_t table_rows(const Graph *g, const Value *in) {
-    const Op *gather = op_named("gather");
-    int64_t least = 0, rows;
-    for (int i = 0; i < g->nodes.n; i++) {
-        const Node *n = g->nodes.v[i];
-        if (n->op != gather || n->in[1] != in) continue;
-        int64_t axis = attr_int(n, "axis");
-        const Value *table = n->in[0];
-        if (is_int(table->dim[axis < 0 ? axis + table->rank : axis], &rows) && (!least || rows < least)) least = rows;
-    }
-    return least;
-}
-
 /* Whose value the caller gives: by name, else in order. */
 static bool *given_inputs(Check *k) {
     const GradcArgs *a = k->o->values;
@@ -210,7 +196,7 @@ static void fill(Check *k, int port, bool positive) {
     const Value *v = m->g->in.v[port];
     GradcTensor *t = &k->gradient.call->in[port];
     size_t n = t->bytes / gradc_dtype_size(t->dtype);
-    int64_t most = v == m->target && m->classes ? m->classes : t->dtype == GRADC_I64 || t->dtype == GRADC_I32 ? table_rows(m->g, v) : 0;
+    int64_t most = v == m->target && m->classes ? m->classes : t->dtype == GRADC_I64 || t->dtype == GRADC_I32 ? session_table_rows(m->g, v) : 0;
     for (size_t i = 0; i < n; i++) {
         double r = rnd(k), whole = most ? floor((r + 1) / 2 * (double)most) : 0;
         if (t->dtype == GRADC_F64) ((double *)t->data)[i] = v == m->target || positive ? .05 + .45 * (r + 1) : 1.5 * r;

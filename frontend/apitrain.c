@@ -207,8 +207,7 @@ static const char *target_port(const Bundle *k) {
     return name;
 }
 
-/* The rows of the table that a data input of whole numbers chooses from; 0: it chooses none, or their number is open. */
-static int64_t table_rows(const Graph *g, const Value *in) {
+int64_t session_table_rows(const Graph *g, const Value *in) {
     const Op *gather = op_named("gather");
     int64_t least = 0, rows;
     for (int i = 0; i < g->nodes.n; i++) {
@@ -231,7 +230,7 @@ static void list_limits(Bundle *k) {
     double ignored;
     int64_t limit;
     for (int i = 0; i < g->in.n; i++)
-        if ((limit = table_rows(g, g->in.v[i])) > 0) l[n++] = (GradcLimit){g->in_names.v[i], limit, 0};
+        if ((limit = session_table_rows(g, g->in.v[i])) > 0) l[n++] = (GradcLimit){g->in_names.v[i], limit, 0};
     if (p && !g->train->own.given && loss_classes(g, g->train, p, &sparse, &axis, &ignored) && sparse && is_int(p->dim[axis], &limit))
         l[n++] = (GradcLimit){k->t->target, limit, ignored == ignored ? (int64_t)ignored : 0};
     k->t->limits = l;

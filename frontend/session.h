@@ -71,6 +71,8 @@ void build_read(Build *b);                    /* the file: graph or program */
 void build_passes(Build *b);                  /* program; NULL when stop_after is a graph pass */
 void build_finish(Build *b);                  /* the same, and all passes must have run */
 void session_train(Ctx *c, Graph *g, const TrainSettings *o); /* what options say of training goes into g->train */
+/* The rows of the table that an input of whole numbers chooses from; 0: it chooses none, or their number is open. */
+int64_t session_table_rows(const Graph *g, const Value *in);
 bool build_openmp(const Build *b);
 void build_load(Build *b, const char *backend, Loaded *out); /* into this process */
 Emit session_emit(Ctx *c, const char *emit, const char *out);          /* what --emit, or the end of out's name, asks for */

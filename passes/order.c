@@ -1,10 +1,11 @@
 /* order: the next value of a state is computed as soon as nothing needs the old one any more.
 
-   Needs: nodes in order, and which values get memory. Promises: the same nodes, in an order in which inputs still come first. Updates are nodes from which
-   only next values of states follow, by views and element by element: an optimizer's arithmetic and the gradient it begins
-   with. They stand at the end of a training step, so every gradient would live until then. Each moves up to right behind the
-   last node that it reads from, and what computes a next value behind the last that reads the old one: the storage of the two
-   can be one (`elide`). All other nodes stay in their order. Every node is placed once, so it ends.
+   Needs: nodes in order, and which values get memory.
+   Promises: the same nodes, in an order in which inputs still come first. Updates are nodes from which only next values of
+   states follow, by views and element by element: an optimizer's arithmetic and the gradient it begins with. They stand at the
+   end of a training step, so every gradient would live until then. Each moves up to right behind the last node that it reads
+   from, and what computes a next value behind the last that reads the old one: the storage of the two can be one (`elide`). All
+   other nodes stay in their order. Every node is placed once, so it ends.
 
      da, db = ..                        da = ..
      a' = a - da             ->         a' = a - da

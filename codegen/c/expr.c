@@ -508,9 +508,9 @@ static void put_vector(Gen *g, const Expr *e) {
     if (scalar_cond) text_put(t, "(");
     else
         text_printf(t, "%s(",
-                    e->kind == E_SPLAT                              ? vector_splat(g, type)
+                    e->kind == E_SPLAT                           ? vector_splat(g, type)
                     : e->kind == E_ZIP_LO || e->kind == E_ZIP_HI ? vector_zip(g, e->kind == E_ZIP_HI, type)
-                                                                    : vector_op(g, (ExprKind)e->kind, arg, type));
+                                                                 : vector_op(g, (ExprKind)e->kind, arg, type));
     for (int i = 0; i < e->nargs; i++) {
         if (i) text_put(t, !scalar_cond ? ", " : i == 1 ? " ? " : " : ");
         if (e->kind == E_SELECT && !i && !scalar_cond) put_mask(g, e->arg[0], gd_dtypes[dt].bytes);
